@@ -1,0 +1,29 @@
+"""Locks, semaphores and leases for Celery tasks, and for any Python code beside them."""
+
+from __future__ import annotations
+
+from tasklocks.backends import connect
+from tasklocks.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    LeaseLost,
+    LockBusy,
+    LockTimeout,
+    TaskLocksError,
+)
+from tasklocks.leases import Lease, current_lease
+from tasklocks.semaphore import Lock, Semaphore
+
+__all__ = [
+    "BackendUnavailable",
+    "ConfigurationError",
+    "Lease",
+    "LeaseLost",
+    "Lock",
+    "LockBusy",
+    "LockTimeout",
+    "Semaphore",
+    "TaskLocksError",
+    "connect",
+    "current_lease",
+]

@@ -1,0 +1,116 @@
+"""What a backend is: a handful of atomic steps on limits, and no policy.
+
+A backend keeps, for each limit, its leases (rows, never a number), its waiters in order, and a fencing counter. Every
+step first settles the limit: leases and places whose time is over are dropped, and free permits are granted to the
+listening waiters at the head, in order, until the head does not fit. So nobody has to sweep: the next step of anyone
+does it, and a step that frees a permit hands it on by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+
+__all__ = [
+    "GRANT_TTL",
+    "HOLDERS_SHOWN",
+    "HOLD_WEIGHT",
+    "RETENTION",
+    "WAITER_TTL",
+    "Backend",
+    "Listener",
+    "moving_average",
+]
+
+GRANT_TTL = 3.0
+"""Seconds that a waiter has to renew a lease that a release granted to it; a dead waiter's grant lapses then."""
+
+WAITER_TTL = 9.0
+"""Seconds that a listening waiter's place is kept unless it asks again."""
+
+HOLDERS_SHOWN = 10
+"""How many holders a busy answer names."""
+
+RETENTION = 3600.0
+"""Seconds after its last use for which an idle limit is remembered (capacity, usual hold, fencing counter)."""
+
+HOLD_WEIGHT = 0.2
+"""The weight of the newest hold in the moving average of hold times."""
+
+
+class Listener(Protocol):
+    """One waiter's ear: made before it takes its place in line, closed when it stops waiting."""
+
+    address: str
+    """What the waiter's place says, so that a release can reach it; may be empty."""
+
+    def wait(self, timeout: float, since: Busy) -> Grant | None:
+        """Sleep until something is heard, or for `timeout` seconds.
+
+        Args:
+            timeout: seconds.
+            since: the last busy answer; it ties the backend's clock to the local one, so that a pushed lease's
+                end is known without asking again.
+
+        Returns:
+            The lease that was pushed, or None: then ask the backend.
+        """
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Backend(Protocol):
+    """The steps that a coordination store offers, each atomic and, where the store can, one round trip.
+
+    Every method raises `BackendUnavailable` if the store does not answer; nothing is known then. A backend may be
+    shared by threads and is usable after a fork: its connections belong to one process.
+    """
+
+    capabilities: Capabilities
+
+    def acquire(self, request: AcquireRequest) -> Grant | Busy:
+        """Take permits if they are free and nobody listens in front; else take the place that the request asks for.
+
+        An owner that already has a lease of this limit gets the same lease again, extended to its ttl.
+        """
+
+    def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
+        """Extend each lease to its ttl from now; None stands for a lease that is not there any more."""
+
+    def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
+        """End what `owner` has of the limit: its lease, or its place in line.
+
+        Args:
+            name: the limit.
+            owner: whose lease or place it is; nothing of anyone else's is touched.
+            keep: seconds from now for which the permits stay taken all the same.
+
+        Returns:
+            Whether a live lease was ended.
+        """
+
+    def force_release(self, name: str, owner: str | None = None) -> int:
+        """End the lease of `owner`, or every lease of the limit, without asking; return how many were ended."""
+
+    def inspect(self, name: str) -> LimitState:
+        """Return all that is known about the limit; changes nothing that others can see."""
+
+    def listen(self, owner: str) -> Listener:
+        """Return an ear for `owner`."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether an ear costs nothing now, because this process listens anyway."""
+
+    def close(self) -> None:
+        """Close this process's connections; the backend can be used again afterwards."""
+
+
+def moving_average(average: float | None, hold: float) -> float:
+    """Return the moving average of hold times with one more `hold` counted in, in seconds."""
+    if average is None:
+        return hold
+    return average + HOLD_WEIGHT * (hold - average)

@@ -1,0 +1,198 @@
+"""`Lease`: what is held. It is renewed until released, knows its fencing token, and says when it is lost."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import TracebackType
+
+from tasklocks import clock
+from tasklocks.backends.base import Backend
+from tasklocks.errors import BackendUnavailable, LeaseLost
+from tasklocks.renewal import renewal
+from tasklocks.types import Grant
+
+__all__ = ["Lease", "current_lease", "held_leases"]
+
+_logger = logging.getLogger("tasklocks")
+_held: ContextVar[tuple[Lease, ...]] = ContextVar("tasklocks_held", default=())
+
+
+class Lease:
+    """Permits of a limit, held by one owner for a bounded time.
+
+    It is renewed in the background until it is released. Leaving its `with` block releases it.
+
+    Args:
+        backend: where the limit lives.
+        grant: the lease as the backend granted it.
+        max_hold: seconds after which it is not renewed any more and counts as lost; None: no bound.
+        at_least: seconds that the permits stay taken in all, even if it is released earlier.
+        on_lost: called once, from the renewal's thread, with this lease when it is lost.
+    """
+
+    __slots__ = (
+        "_at_least",
+        "_on_lost",
+        "_pid",
+        "_reason",
+        "_released",
+        "_since",
+        "backend",
+        "grant",
+        "hold_until",
+        "made_by",
+    )
+
+    def __init__(
+        self,
+        backend: Backend,
+        grant: Grant,
+        *,
+        max_hold: float | None = None,
+        at_least: float = 0.0,
+        on_lost: Callable[[Lease], None] | None = None,
+    ) -> None:
+        self.backend = backend
+        self.grant = grant
+        self.made_by: object = None
+        self._since = clock.now()
+        self.hold_until = math.inf if max_hold is None else self._since + max_hold
+        self._at_least = at_least
+        self._on_lost = on_lost
+        self._reason = ""
+        self._released = False
+        self._pid = os.getpid()
+        renewal().add(self)
+
+    def __repr__(self) -> str:
+        state = "released" if self._released else "lost" if self.lost else f"{self.expires_in():.1f} s left"
+        return f"<Lease {self.name!r} token={self.fencing_token} {state}>"
+
+    @property
+    def name(self) -> str:
+        """The limit's name."""
+        return self.grant.name
+
+    @property
+    def owner(self) -> str:
+        """Whose lease it is."""
+        return self.grant.owner
+
+    @property
+    def permits(self) -> int:
+        """How many permits it covers."""
+        return self.grant.permits
+
+    @property
+    def fencing_token(self) -> int:
+        """Strictly larger than every earlier token of the same limit.
+
+        Send it along with each write and let the store refuse a smaller one than it has seen: then a holder that was
+        frozen and overtaken cannot do harm (Kleppmann, "How to do distributed locking", 2016).
+        """
+        return self.grant.fencing_token
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease ended although nobody released it; someone else may hold the permits."""
+        # The deadline counts by itself: a process that was frozen has not heard anything yet.
+        return bool(self._reason) or (not self._released and clock.now() >= self.grant.deadline)
+
+    def expires_in(self) -> float:
+        """Return the seconds for which the lease is ours for certain; 0.0 once it is over."""
+        if self._released or self._reason:
+            return 0.0
+        return max(0.0, self.grant.deadline - clock.now())
+
+    def check(self) -> None:
+        """Do nothing while the lease is held.
+
+        Raises:
+            LeaseLost: it was lost or released; the message says which.
+        """
+        if self.lost:
+            raise LeaseLost(f"the lease of {self.name!r} is lost: {self._why()}", name=self.name)
+        if self._released:
+            raise LeaseLost(f"the lease of {self.name!r} was released", name=self.name)
+
+    def renew(self) -> None:
+        """Extend the lease to its full ttl now.
+
+        Raises:
+            LeaseLost: it is not there any more.
+            BackendUnavailable: nothing is known; the background renewal goes on trying.
+        """
+        self.check()
+        (answer,) = self.backend.renew([self.grant])
+        if answer is None:
+            renewal().remove(self)
+            self.end("it expired or was taken away")
+            self.check()
+        else:
+            self.renewed(answer)
+
+    def release(self) -> bool:
+        """End the lease; only this owner's lease is touched. Harmless when repeated.
+
+        Returns:
+            True if a live lease was ended by this call.
+
+        Raises:
+            BackendUnavailable: it will end by itself within its ttl, for it is not renewed any more.
+        """
+        if self._released or self._pid != os.getpid():
+            return False
+        self._released = True
+        renewal().remove(self)
+        keep = self._at_least - (clock.now() - self._since) if self._at_least else 0.0
+        return self.backend.release(self.name, self.owner, max(keep, 0.0))
+
+    def __enter__(self) -> Lease:
+        _held.set((*_held.get(), self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _held.set(tuple(lease for lease in _held.get() if lease is not self))
+        if self.lost:
+            _logger.warning("the lease of %r was lost while it was held: %s", self.name, self._why())
+        try:
+            self.release()
+        except BackendUnavailable as unavailable:
+            # The work is done; an error here would make a finished task look failed.
+            _logger.warning("%r ends by itself within %.0f s: %s", self.name, self.grant.ttl, unavailable)
+
+    def renewed(self, grant: Grant) -> None:
+        """Take over a renewal's answer (called by the renewal)."""
+        self.grant = grant
+
+    def end(self, reason: str) -> None:
+        """Count as lost from now on (called by the renewal)."""
+        if self._released or self._reason:
+            return
+        self._reason = reason
+        _logger.warning("the lease of %r is lost: %s", self.name, reason)
+        if self._on_lost is not None:
+            self._on_lost(self)
+
+    def _why(self) -> str:
+        return self._reason or "its time ran out before it could be renewed"
+
+
+def current_lease() -> Lease | None:
+    """Return the innermost lease held here: by the running task, or by a `with` block around the caller.
+
+    None if there is none. A thread that a task starts has none unless the context is copied into it.
+    """
+    held = _held.get()
+    return held[-1] if held else None
+
+
+def held_leases() -> tuple[Lease, ...]:
+    """Return all leases held here, outermost first."""
+    return _held.get()

@@ -1,0 +1,154 @@
+"""Keeps the leases of this process alive: one thread, one batch a backend, a third of each ttl apart.
+
+A renewal ends in public. One failed call proves nothing, so it is tried again while the lease can still be ours;
+then the lease is told that it is lost. The thread starts with the first lease and sleeps while there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+from tasklocks import clock
+from tasklocks.backends.base import Backend
+from tasklocks.errors import BackendUnavailable
+from tasklocks.fork import PerProcess
+from tasklocks.types import Grant
+
+__all__ = ["Renewable", "Renewal", "renewal"]
+
+_RETRY = 1.0  # seconds between attempts while the backend does not answer, at most
+
+_logger = logging.getLogger("tasklocks")
+
+
+class Renewable(Protocol):
+    """What the renewal keeps alive."""
+
+    backend: Backend
+    grant: Grant
+    hold_until: float
+    """Local clock; it is not renewed any more from then on. Infinity: as long as it is held."""
+
+    def renewed(self, grant: Grant) -> None:
+        """Take over the new deadline."""
+
+    def end(self, reason: str) -> None:
+        """The lease is lost, and why."""
+
+
+class Renewal:
+    """The leases of one process and the thread that renews them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: dict[Renewable, float] = {}
+        self._wakes_at = -math.inf
+        self._thread: threading.Thread | None = None
+
+    def add(self, lease: Renewable) -> None:
+        """Keep `lease` alive until `remove`, or until it is lost."""
+        due = _next_due(lease, clock.now())
+        with self._changed:
+            self._due[lease] = due
+            # A lease that is due later than the thread wakes anyway need not disturb it: with many short holds
+            # that is the usual case, and a wake-up costs more than the rest of an acquire.
+            if due < self._wakes_at:
+                self._changed.notify()
+            elif self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="tasklocks-renewal", daemon=True)
+                self._thread.start()
+
+    def remove(self, lease: Renewable) -> None:
+        """Leave `lease` alone from now on."""
+        with self._changed:
+            self._due.pop(lease, None)
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def _run(self) -> None:
+        while True:
+            due = self._wait_for_due()
+            for backend, leases in _by_backend(due).items():
+                self._renew(backend, leases)
+
+    def _wait_for_due(self) -> list[Renewable]:
+        with self._changed:
+            while True:
+                now = clock.now()
+                due = [lease for lease, when in self._due.items() if when <= now]
+                if due:
+                    return due
+                self._wakes_at = min(self._due.values(), default=math.inf)
+                self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
+
+    def _renew(self, backend: Backend, leases: Sequence[Renewable]) -> None:
+        now = clock.now()
+        overdue = [lease for lease in leases if now >= min(lease.hold_until, lease.grant.deadline)]
+        for lease in overdue:
+            self._lose(lease, _why_overdue(lease, now))
+        kept = [lease for lease in leases if lease not in overdue]
+        try:
+            answers = backend.renew([lease.grant for lease in kept]) if kept else []
+        except BackendUnavailable as error:
+            _logger.warning("renewal of %d leases failed, trying again: %s", len(kept), error)
+            self._postpone(kept)
+        except Exception:
+            # A fault of a backend must not end the thread: every other lease of the process depends on it.
+            _logger.exception("renewal of %d leases failed, trying again", len(kept))
+            self._postpone(kept)
+        else:
+            self._take_over(kept, answers)
+
+    def _take_over(self, leases: Sequence[Renewable], answers: Sequence[Grant | None]) -> None:
+        for lease, answer in zip(leases, answers, strict=True):
+            if answer is None:
+                self._lose(lease, "it expired or was taken away")
+            else:
+                lease.renewed(answer)
+                self._schedule(lease, _next_due(lease, clock.now()))
+
+    def _postpone(self, leases: Sequence[Renewable]) -> None:
+        now = clock.now()
+        for lease in leases:
+            pause = min(_RETRY, max(lease.grant.ttl / 10, 0.05))
+            self._schedule(lease, min(now + pause, lease.grant.deadline))
+
+    def _schedule(self, lease: Renewable, due: float) -> None:
+        with self._changed:
+            # Released while its renewal was under way: it stays out.
+            if lease in self._due:
+                self._due[lease] = due
+
+    def _lose(self, lease: Renewable, reason: str) -> None:
+        with self._changed:
+            held = self._due.pop(lease, None) is not None
+        if held:
+            lease.end(reason)
+
+
+renewal = PerProcess(Renewal)
+"""Return this process's renewal."""
+
+
+def _next_due(lease: Renewable, now: float) -> float:
+    third = now + max(lease.grant.deadline - now, 0.0) / 3
+    return min(third, lease.hold_until)
+
+
+def _why_overdue(lease: Renewable, now: float) -> str:
+    if now >= lease.hold_until:
+        return "it was held for longer than max_hold"
+    return "its time ran out before it could be renewed"
+
+
+def _by_backend(leases: Sequence[Renewable]) -> dict[Backend, list[Renewable]]:
+    groups: dict[Backend, list[Renewable]] = defaultdict(list)
+    for lease in leases:
+        groups[lease.backend].append(lease)
+    return groups

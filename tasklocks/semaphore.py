@@ -1,0 +1,142 @@
+"""`Semaphore` and `Lock`: descriptions of a limit, to be shared freely; what is held is the `Lease` they return."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+from types import TracebackType
+
+from tasklocks import waiting, who
+from tasklocks.backends import Backend, connect
+from tasklocks.durations import Duration, seconds
+from tasklocks.errors import ConfigurationError
+from tasklocks.fork import PerProcess
+from tasklocks.leases import Lease, held_leases
+from tasklocks.names import check_name
+from tasklocks.types import AcquireRequest
+
+__all__ = ["Capacity", "Lock", "Semaphore", "check_capacity", "check_permits", "check_ttl"]
+
+Capacity = int | Callable[[], int]
+"""How many permits a limit has: a number, or a function that is asked at each acquire."""
+
+_nonce = PerProcess(lambda: secrets.token_hex(8))
+_count = itertools.count()
+
+
+class Semaphore:
+    """A limit with `capacity` permits.
+
+    >>> with Semaphore("downloads", 3, backend="memory://") as lease:
+    ...     lease.permits
+    1
+
+    Args:
+        name: the limit; the same name on the same backend is the same limit everywhere.
+        capacity: how many permits there are, or a function that says so at each acquire.
+        permits: how many permits one lease takes.
+        ttl: seconds (or a timedelta) after which a lease ends if its process dies.
+        backend: a URL, or what `connect` returns; None: see `connect`.
+
+    Raises:
+        ConfigurationError: a name, number or URL that cannot work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: Capacity = 1,
+        *,
+        permits: int = 1,
+        ttl: Duration = 30.0,
+        backend: str | Backend | None = None,
+    ) -> None:
+        where = f"limit {check_name(name)!r}"
+        self.name = name
+        self._capacity = capacity if callable(capacity) else check_capacity(capacity, where)
+        self._permits = check_permits(permits, capacity, where)
+        self._ttl = seconds(ttl, setting=f"{where}: ttl", exclusive=True)
+        self._backend = backend if backend is not None and not isinstance(backend, str) else connect(backend)
+        check_ttl(self._ttl, self._backend, where)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def acquire(self, *, blocking: bool = True, timeout: Duration | None = None) -> Lease:
+        """Return a lease, waiting in line for it if need be.
+
+        Args:
+            blocking: whether to wait at all.
+            timeout: how long to wait, in seconds; None: as long as it takes.
+
+        Raises:
+            LockBusy: no permit is free and `blocking` is False.
+            LockTimeout: no permit became free within `timeout`.
+            BackendUnavailable: the backend does not answer.
+        """
+        limit = None if timeout is None else seconds(timeout, setting=f"limit {self.name!r}: timeout")
+        grant = waiting.acquire(self._backend, self._request(), timeout=limit if blocking else 0.0)
+        return Lease(self._backend, grant)
+
+    def __enter__(self) -> Lease:
+        lease = self.acquire()
+        lease.made_by = self
+        return lease.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for lease in reversed(held_leases()):
+            if lease.made_by is self:
+                lease.__exit__(kind, error, trace)
+                return
+
+    def _request(self) -> AcquireRequest:
+        capacity = self._capacity
+        if callable(capacity):
+            capacity = check_capacity(capacity(), f"limit {self.name!r}")
+        return AcquireRequest(
+            self.name,
+            f"{_nonce()}-{next(_count)}",
+            self._permits,
+            capacity,
+            self._ttl,
+            info=who.this_process(),
+        )
+
+
+class Lock(Semaphore):
+    """A mutex: a limit with one permit.
+
+    >>> with Lock("report", backend="memory://") as lease:
+    ...     lease.lost
+    False
+    """
+
+    def __init__(self, name: str, *, ttl: Duration = 30.0, backend: str | Backend | None = None) -> None:
+        super().__init__(name, 1, ttl=ttl, backend=backend)
+
+
+def check_capacity(capacity: object, where: str) -> int:
+    """Return `capacity` if it is a whole number of permits, at least 1; else raise `ConfigurationError`."""
+    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+        raise ConfigurationError(f"{where}: capacity must be a whole number of permits, at least 1, not {capacity!r}")
+    return capacity
+
+
+def check_permits(permits: object, capacity: Capacity, where: str) -> int:
+    """Return `permits` if a lease of the limit can cover that many; else raise `ConfigurationError`."""
+    if isinstance(permits, bool) or not isinstance(permits, int) or permits < 1:
+        raise ConfigurationError(f"{where}: permits must be a whole number, at least 1, not {permits!r}")
+    if not callable(capacity) and permits > capacity:
+        raise ConfigurationError(f"{where}: {permits} permits can never be free at once, the capacity is {capacity}")
+    return permits
+
+
+def check_ttl(ttl: float, backend: Backend, where: str) -> float:
+    """Return `ttl` if the backend can keep it; else raise `ConfigurationError`."""
+    least = backend.capabilities.min_ttl
+    if ttl < least:
+        raise ConfigurationError(f"{where}: ttl is {ttl:g} s, this backend can keep {least:g} s at the least")
+    return ttl

@@ -1,0 +1,178 @@
+"""The facts that travel between callers, policy and backends: frozen values, no behaviour.
+
+All times are seconds. Times named `deadline` or `asked_at` are on the local clock (`tasklocks.clock`); times
+named `since` or `server_time` are on the backend's clock, as seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["AcquireRequest", "Busy", "Capabilities", "Grant", "Holder", "LimitState", "Place", "Waiter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend promises. Declared, never probed; the documentation prints this table.
+
+    Attributes:
+        push: a release wakes the next waiter; without it waiters look again at short intervals.
+        server_clock: expiry is judged by the server's clock, so a wrong clock on a worker breaks nothing.
+        strict_order: permits go to listening waiters strictly first come, first served.
+        multi_host: processes on several hosts can share limits.
+        min_ttl: the shortest ttl that the backend can keep, in seconds.
+    """
+
+    push: bool
+    server_clock: bool
+    strict_order: bool
+    multi_host: bool
+    min_ttl: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in line, asked for together with a permit.
+
+    Attributes:
+        ticket: who waits. A listening waiter's ticket is its owner; a task that is sent again keeps one ticket
+            over all its deliveries.
+        keep: seconds that the place is kept unless it is asked for again.
+        address: where a release can reach the waiter (as given by the backend's `listen`). None if the waiter is
+            away and comes back by itself: it is counted, but no permit is held for it.
+    """
+
+    ticket: str
+    keep: float
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireRequest:
+    """One caller's wish for permits of one limit.
+
+    Attributes:
+        name: the limit.
+        owner: who asks; unique for each delivery of a task. Asking again under the same owner is harmless: a lease
+            that it already has is extended and returned.
+        permits: how many permits it needs, all at once.
+        capacity: how many permits the limit has in all, as this caller knows it; the newest statement counts.
+        ttl: seconds that the lease lasts without renewal.
+        place: how it waits if nothing is free; None means not at all.
+        info: what `inspect` shows about the owner (see `tasklocks.who`), opaque to backends; never task arguments.
+    """
+
+    name: str
+    owner: str
+    permits: int = 1
+    capacity: int = 1
+    ttl: float = 30.0
+    place: Place | None = None
+    info: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease as data: all that is needed to renew it, release it or hand it to another process of this host.
+
+    Attributes:
+        name: the limit.
+        owner: whose lease it is.
+        permits: how many permits it covers.
+        ttl: seconds that a renewal adds.
+        fencing_token: strictly larger than every earlier token of the same limit.
+        deadline: local clock; from then on the lease may have ended. Measured from before the request was sent.
+        capacity_was: the capacity that this acquire replaced by its own, if it differed.
+    """
+
+    name: str
+    owner: str
+    permits: int
+    ttl: float
+    fencing_token: int
+    deadline: float
+    capacity_was: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One live lease, as others see it.
+
+    Attributes:
+        owner: who holds it.
+        permits: how many permits it covers.
+        fencing_token: its token.
+        since: backend's clock; when it was granted.
+        expires_in: seconds until it ends if nobody renews it.
+        info: what the owner said about itself.
+    """
+
+    owner: str
+    permits: int
+    fencing_token: int
+    since: float
+    expires_in: float
+    info: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One place in line.
+
+    Attributes:
+        ticket: who waits.
+        permits: how many permits it needs.
+        since: backend's clock; when it first asked.
+        listening: it is told as soon as permits are free; otherwise it comes back by itself.
+        info: what the waiter said about itself.
+    """
+
+    ticket: str
+    permits: int
+    since: float
+    listening: bool
+    info: str
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """No permit was free.
+
+    Attributes:
+        retry_after: seconds until the first of the leases ends if nobody renews it; None if unknown.
+        ahead: waiters in front of this one; 0 means next in line.
+        holders: who holds permits, oldest first; at most ten of them.
+        capacity: how many permits the limit has in all.
+        usual_hold: seconds that a permit of this limit is usually held; None if not known yet.
+        server_time: the backend's clock when it answered.
+        asked_at: the local clock before the request was sent.
+        capacity_was: the capacity that this acquire replaced by its own, if it differed.
+    """
+
+    retry_after: float | None
+    ahead: int
+    holders: tuple[Holder, ...]
+    capacity: int
+    usual_hold: float | None
+    server_time: float
+    asked_at: float
+    capacity_was: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """All that a backend knows about one limit.
+
+    Attributes:
+        name: the limit.
+        capacity: how many permits it has in all; 0 if it was never used or is forgotten.
+        holders: live leases, oldest first.
+        waiters: places in line, first to be served first.
+        usual_hold: seconds that a permit is usually held; None if not known yet.
+    """
+
+    name: str
+    capacity: int
+    holders: tuple[Holder, ...]
+    waiters: tuple[Waiter, ...]
+    usual_hold: float | None

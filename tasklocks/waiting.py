@@ -1,0 +1,111 @@
+"""The one loop in which every blocking acquire waits: in line, woken by the backend, looking again by itself.
+
+A waiter looks again when the backend wakes it, when the first lease in front of it ends unless renewed (only the head
+of the line does: no herd), and a few times within its place's lifetime, which keeps the place and repairs a lost
+wake-up. A backend without push is asked at short intervals.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+
+from tasklocks import clock
+from tasklocks.backends.base import WAITER_TTL, Backend, Listener
+from tasklocks.describe import busy_text
+from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout
+from tasklocks.types import AcquireRequest, Busy, Grant, Place
+
+__all__ = ["acquire", "warn_of_capacity"]
+
+_LOOK = WAITER_TTL / 3
+_POLL = 0.05
+_MARGIN = 0.005  # after an expiry: an answer in time beats one that is a hair too early
+_PATIENCE = WAITER_TTL  # seconds of an unreachable backend that a wait survives
+
+_logger = logging.getLogger("tasklocks")
+_warned: set[tuple[str, int, int]] = set()
+
+
+def acquire(backend: Backend, request: AcquireRequest, *, timeout: float | None) -> Grant:
+    """Return a lease, waiting up to `timeout` seconds in line (None: without bound, 0: not at all).
+
+    Raises:
+        LockBusy: not free, and `timeout` is 0.
+        LockTimeout: not free within `timeout`.
+        BackendUnavailable: the backend does not answer, or stopped answering for too long during the wait.
+    """
+    began = clock.now()
+    if timeout == 0 or not backend.listening:
+        answer = _ask(backend, request)
+        if isinstance(answer, Grant):
+            return answer
+        if timeout == 0:
+            raise LockBusy(busy_text(request.name, answer), name=request.name, busy=answer)
+    deadline = math.inf if timeout is None else began + timeout
+    granted: Grant | None = None
+    listener = backend.listen(request.owner)
+    try:
+        granted = _wait_in_line(backend, _in_line(request, listener), listener, deadline)
+    finally:
+        listener.close()
+        if granted is None:
+            _step_out(backend, request)
+    return granted
+
+
+def warn_of_capacity(name: str, was: int | None, now: int) -> None:
+    """Say once a process that two capacities are in use for one limit."""
+    if was is None or (name, was, now) in _warned:
+        return
+    _warned.add((name, was, now))
+    _logger.warning("limit %r: its capacity was %d, now it is %d; the newer one counts", name, was, now)
+
+
+def _in_line(request: AcquireRequest, listener: Listener) -> AcquireRequest:
+    return dataclasses.replace(request, place=Place(request.owner, WAITER_TTL, listener.address))
+
+
+def _wait_in_line(backend: Backend, request: AcquireRequest, listener: Listener, deadline: float) -> Grant:
+    answered = clock.now()
+    last: Busy | None = None
+    while True:
+        try:
+            answer = _ask(backend, request)
+        except BackendUnavailable:
+            # A restart passes; a caller that may wait need not see it.
+            if clock.now() >= min(deadline, answered + _PATIENCE):
+                raise
+            listener.wait(_POLL, last) if last else clock.pause(_POLL)
+            continue
+        if isinstance(answer, Grant):
+            return answer
+        last, answered = answer, clock.now()
+        if answered >= deadline:
+            raise LockTimeout(f"gave up waiting: {busy_text(request.name, last)}", name=request.name, busy=last)
+        pushed = listener.wait(min(deadline - answered, _look_again_in(backend, last)), last)
+        if pushed is not None and clock.now() < pushed.deadline:
+            return pushed
+
+
+def _ask(backend: Backend, request: AcquireRequest) -> Grant | Busy:
+    answer = backend.acquire(request)
+    if answer.capacity_was is not None:
+        warn_of_capacity(request.name, answer.capacity_was, request.capacity)
+    return answer
+
+
+def _look_again_in(backend: Backend, busy: Busy) -> float:
+    if not backend.capabilities.push:
+        return _POLL
+    if busy.ahead == 0 and busy.retry_after is not None:
+        return min(busy.retry_after + _MARGIN, _LOOK)
+    return _LOOK
+
+
+def _step_out(backend: Backend, request: AcquireRequest) -> None:
+    try:
+        backend.release(request.name, request.owner)
+    except BackendUnavailable:
+        _logger.debug("the place in line of %s for %r lapses by itself", request.owner, request.name)
