@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasklocks.backends import connect
+from tasklocks.celery import LockedTask, locked
 from tasklocks.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -22,8 +23,10 @@ __all__ = [
     "Lock",
     "LockBusy",
     "LockTimeout",
+    "LockedTask",
     "Semaphore",
     "TaskLocksError",
     "connect",
     "current_lease",
+    "locked",
 ]

@@ -1,1 +1,9 @@
 """Everything that knows Celery: the decorator, the task class, the resend, and what a worker checks at its start."""
+
+from __future__ import annotations
+
+from tasklocks.celery import worker as _worker  # noqa: F401 - connects the worker's check
+from tasklocks.celery.locked import locked
+from tasklocks.celery.task import LockedTask
+
+__all__ = ["LockedTask", "locked"]

@@ -1,0 +1,95 @@
+"""How long a task that found its limit busy stays away before it asks again.
+
+A fixed countdown wastes both ways: too long, and a free permit lies idle; too short, and every waiter storms broker and
+backend. What the backend knows tells better: the place in line and how long a permit is usually held say when the turn
+comes; a waiter far back asks again after a part of that time, so the number of its messages grows with the logarithm
+of its wait.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, cast
+
+from tenacity import RetryCallState
+from tenacity.wait import wait_base
+
+from tasklocks.durations import seconds
+from tasklocks.errors import ConfigurationError
+from tasklocks.types import Busy
+
+__all__ = ["Countdown", "adaptive", "check_countdown", "seconds_away", "when_unreachable"]
+
+Countdown = float | timedelta | wait_base | Callable[..., float]
+"""Seconds, a timedelta, or a tenacity wait strategy (called with a `RetryCallState`)."""
+
+SHORTEST = 0.05
+LONGEST = 300.0
+_GUESS = 1.0  # the usual hold of a limit of which nothing is known yet
+_EARLY = 0.7  # the part of a long estimate after which to look again
+
+
+def check_countdown(countdown: Any, where: str) -> Countdown | None:
+    """Return `countdown` if it can say how long to stay away; else raise `ConfigurationError`."""
+    if countdown is None:
+        return None
+    if callable(countdown):
+        return cast(Countdown, countdown)
+    if isinstance(countdown, (int, float, timedelta)):
+        return seconds(countdown, setting=f"{where}: countdown")
+    raise ConfigurationError(
+        f"{where}: countdown must be seconds, a timedelta or a tenacity wait strategy, not {countdown!r}"
+    )
+
+
+def seconds_away(countdown: Countdown | None, busy: Busy | None, waits: int, permits: int) -> float:
+    """Return for how long to stay away.
+
+    Args:
+        countdown: what the user asked for; None: adaptive.
+        busy: what the backend said; None if it did not answer.
+        waits: how many times the task stayed away already.
+        permits: how many permits it needs.
+    """
+    if countdown is None:
+        return when_unreachable(waits) if busy is None else adaptive(busy, permits)
+    if callable(countdown):
+        return max(0.0, float(countdown(_tenacity_state(waits))))
+    return seconds(countdown, setting="countdown")
+
+
+def adaptive(busy: Busy, permits: int) -> float:
+    """Return an estimate of the time until the turn of a waiter comes, in seconds, with jitter."""
+    hold = busy.usual_hold if busy.usual_hold is not None else _guess(busy)
+    lanes = max(1, busy.capacity // max(1, permits))
+    turn = hold * (busy.ahead // lanes) + _first_end(busy, hold)
+    early = _EARLY if busy.ahead >= lanes else 1.0
+    return min(max(turn * early * random.uniform(0.85, 1.15), SHORTEST), LONGEST)  # noqa: S311 - no secret
+
+
+def when_unreachable(waits: int) -> float:
+    """Return how long to leave a backend alone that did not answer: exponential, with jitter, in seconds."""
+    return random.uniform(0.5, 1.0) * min(2.0 ** min(waits, 10), 30.0)  # noqa: S311 - no secret
+
+
+def _guess(busy: Busy) -> float:
+    if busy.retry_after is None:
+        return _GUESS
+    return min(_GUESS, busy.retry_after)
+
+
+def _first_end(busy: Busy, hold: float) -> float:
+    """Estimate when the first of the permits comes free."""
+    if not busy.holders:
+        return hold
+    left = min(hold - (busy.server_time - holder.since) for holder in busy.holders)
+    # A holder that is over its usual time may end at any moment or take much longer.
+    return max(left, hold / 4)
+
+
+def _tenacity_state(waits: int) -> RetryCallState:
+    state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]  # strategies read the attempt only
+    state.attempt_number = waits + 1
+    return state

@@ -1,0 +1,65 @@
+"""The settings of an app, read as ordinary lower-case Celery settings (`CELERY_TASKLOCKS_URL` in Django)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery, _state
+
+from tasklocks.backends import DEFAULT_PREFIX, Backend, connect
+from tasklocks.backoff import Countdown, check_countdown
+from tasklocks.durations import seconds
+
+__all__ = ["DEFAULT_TTL", "Settings", "app_in_use", "settings_of"]
+
+DEFAULT_TTL = 30.0
+"""Seconds that a lease lasts without renewal, unless set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an app says about its locks.
+
+    Attributes:
+        url: `tasklocks_url`; None: the environment's, then the embedded default.
+        prefix: `tasklocks_prefix`; what every key starts with.
+        ttl: `tasklocks_ttl`, in seconds; for tasks that do not say their own.
+        countdown: `tasklocks_countdown`; for tasks that do not say their own. None: adaptive.
+        options: `tasklocks_backend_options`; the client's own options.
+    """
+
+    url: str | None = None
+    prefix: str = DEFAULT_PREFIX
+    ttl: float = DEFAULT_TTL
+    countdown: Countdown | None = None
+    options: Mapping[str, Any] | None = None
+
+    def backend(self, own: str | Backend | None) -> Backend:
+        """Return the backend that a limit says itself, or the app's."""
+        if own is not None and not isinstance(own, str):
+            return own
+        return connect(own or self.url, prefix=self.prefix, options=self.options if own is None else None)
+
+
+def settings_of(app: Celery | None) -> Settings:
+    """Return the settings of `app`; of no app: the defaults."""
+    if app is None:
+        return Settings()
+    conf = app.conf
+    return Settings(
+        url=conf.get("tasklocks_url"),
+        prefix=conf.get("tasklocks_prefix") or DEFAULT_PREFIX,
+        ttl=seconds(conf.get("tasklocks_ttl") or DEFAULT_TTL, setting="tasklocks_ttl", exclusive=True),
+        countdown=check_countdown(conf.get("tasklocks_countdown"), "tasklocks_countdown"),
+        options=conf.get("tasklocks_backend_options"),
+    )
+
+
+def app_in_use() -> Celery | None:
+    """Return the app that is current here, or None; asking Celery itself would make a default app."""
+    task = _state.get_current_task()
+    if task is not None:
+        return task.app
+    return _state._tls.current_app or _state.default_app

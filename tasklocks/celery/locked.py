@@ -1,0 +1,135 @@
+"""`@locked`: what a task must not do at the same time as others."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from celery import Task
+from celery.local import Proxy
+
+from tasklocks.backends import Backend
+from tasklocks.backoff import Countdown
+from tasklocks.celery.guard import Work, run_limited
+from tasklocks.celery.marks import LIMITS
+from tasklocks.celery.spec import LimitSpec, LockOptions, OnBackendError, OnBusy, make_spec
+from tasklocks.durations import Duration
+from tasklocks.errors import ConfigurationError
+from tasklocks.semaphore import Capacity
+
+__all__ = ["limited", "locked", "without_task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def locked(
+    name: str | Callable[..., str],
+    capacity: Capacity = 1,
+    *,
+    permits: int = 1,
+    ttl: Duration | None = None,
+    countdown: Countdown | None = None,
+    max_wait: Duration | None = None,
+    on_busy: OnBusy = "retry",
+    max_hold: Duration | None = None,
+    at_least: Duration = 0.0,
+    reentrant: bool = False,
+    on_backend_error: OnBackendError = "retry",
+    backend: str | Backend | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let at most `capacity` permits of the limit `name` be in use at the same time, over all workers.
+
+    Goes under `@app.task` or `@shared_task`, or on a plain function::
+
+        @app.task
+        @locked("import-{account_id}", max_wait=600)
+        def import_account(account_id): ...
+
+    Args:
+        name: the limit; a format string over the function's parameters, or a function of the call's arguments.
+        capacity: how many permits there are, or a function that is asked at each acquire.
+        permits: how many of them one run takes.
+        ttl: seconds (or a timedelta) after which the permits of a worker that died come free; the lease of a live one
+            is renewed. None: the app's `tasklocks_ttl`, 30 s.
+        countdown: seconds until a busy task is tried again, or a tenacity wait strategy. None: the app's
+            `tasklocks_countdown`, and then from what the backend knows.
+        max_wait: seconds after which a waiting task fails with `LockTimeout`. None: never in a worker; at once in eager
+            mode and when called directly.
+        on_busy: `"retry"` (send again), `"wait"` (in the worker), `"skip"` (end without running) or `"raise"`.
+        max_hold: seconds after which the lease is not renewed any more. None: no bound.
+        at_least: seconds that the permits stay taken at the least, for very short tasks.
+        reentrant: whether a call from inside a holder shares its lease.
+        on_backend_error: `"retry"` (a backend that does not answer counts as busy) or `"raise"`.
+        backend: a URL, or what `connect` returns. None: the app's `tasklocks_url`.
+
+    Raises:
+        ConfigurationError: an option that cannot work; at import, with the task's name.
+    """
+    options = LockOptions(
+        capacity=capacity,
+        permits=permits,
+        ttl=ttl,
+        countdown=countdown,
+        max_wait=max_wait,
+        on_busy=on_busy,
+        max_hold=max_hold,
+        at_least=at_least,
+        reentrant=reentrant,
+        on_backend_error=on_backend_error,
+        backend=backend,
+    )
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        where = _checked(function)
+        signature = inspect.signature(function)
+        return limited(function, make_spec(without_task(name), options, signature, where), signature)
+
+    return decorate
+
+
+def limited(function: Callable[P, R], spec: LimitSpec, signature: inspect.Signature) -> Callable[P, R]:
+    """Return `function`, run with a lease on `spec`; limits that it has already are taken after that one."""
+    inner: Any = function
+    limits = (spec, *getattr(function, LIMITS, ()))
+    if hasattr(function, LIMITS):
+        inner = inner.__wrapped__
+
+    @functools.wraps(inner)
+    def body(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = run_limited(body, Work(inner, args, kwargs, args), limits)
+        return result
+
+    # Celery reads it to check arguments when a task is sent; wraps alone does not carry it that far.
+    body.__signature__ = signature  # type: ignore[attr-defined]  # a documented hook of inspect
+    setattr(body, LIMITS, limits)
+    return body
+
+
+def _checked(function: Any) -> str:
+    """Return the function's full name.
+
+    Raises:
+        ConfigurationError: it is not a plain function.
+    """
+    if isinstance(function, (Task, Proxy)):
+        raise ConfigurationError(f"task {function.name}: put @locked below @app.task, next to the function")
+    if isinstance(function, type) or not callable(function):
+        raise ConfigurationError(f"@locked goes on a function, not on {function!r}; for a class see LockedTask")
+    where = f"{function.__module__}.{function.__qualname__}"
+    if inspect.iscoroutinefunction(function):
+        raise ConfigurationError(f"{where}: @locked does not go on an async function, Celery would not await it")
+    return where
+
+
+def without_task(name: str | Callable[..., str]) -> str | Callable[..., str]:
+    """Let a function that makes names see the call's arguments alone, with and without `bind=True`."""
+    if not callable(name):
+        return name
+
+    def of_arguments(*args: Any, **kwargs: Any) -> str:
+        return name(*(args[1:] if args and isinstance(args[0], Task) else args), **kwargs)
+
+    return of_arguments

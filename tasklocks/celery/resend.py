@@ -1,0 +1,111 @@
+"""Sends a task again that found its limit busy: the same task in every respect, only later.
+
+Celery's own `signature_from_request` keeps id, group, chord, chain, callbacks, expiry, limits and stamps. What it loses
+is put back here: the serializer and compression of the original message, argument texts that the caller chose to hide,
+delivery mode, correlation and message id, the parent, and the queue behind RabbitMQ's delayed delivery.
+`request.retries` is passed on as it is: waiting is not failing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery, Task, signals
+from celery.canvas import Signature
+from kombu.serialization import registry
+
+from tasklocks.celery.calls import HEADER, Waited
+from tasklocks.celery.marks import limits_of
+
+__all__ = ["send_again"]
+
+CONTENT_TYPE = "tasklocks_content_type"
+"""The key under which the worker's main process tells the pool how the message was serialized."""
+
+_DELAYED = re.compile(r"^(?:[01]\.){28}")
+_KEPT_PROPERTIES = ("correlation_id", "message_id", "delivery_mode")
+
+
+@signals.task_received.connect(dispatch_uid="tasklocks.content_type")
+def _keep_content_type(request: Any = None, **_: Any) -> None:
+    """Note the content type for the resend: the pool gets the body already without it."""
+    if request is not None and request.content_type and limits_of(request.task):
+        request.request_dict[CONTENT_TYPE] = request.content_type
+
+
+def send_again(task: Task, countdown: float, waited: Waited) -> Signature:
+    """Publish the running task again, due in `countdown` seconds, and return what was sent.
+
+    Raises:
+        Exception: whatever publishing raises; nothing was sent then.
+    """
+    request = task.request
+    options = {
+        "countdown": _countdown(task.app, countdown),
+        "retries": request.retries,
+        "headers": _headers(request, waited),
+        "add_to_parent": False,
+        **_original_message(request),
+    }
+    signature = task.signature_from_request(request, **options)
+    _restore_route(task.app, signature.options)
+    with _nobodys_child(request):
+        signature.apply_async()
+    return signature
+
+
+def _headers(request: Any, waited: Waited) -> dict[str, Any]:
+    # x-death and its kin were added by RabbitMQ; sent again they look like a routing loop, and the message vanishes.
+    kept = {
+        key: value
+        for key, value in (request.headers or {}).items()
+        if key != CONTENT_TYPE and not key.startswith(("x-death", "x-first-death", "x-last-death"))
+    }
+    return {**kept, HEADER: {"times": waited.times, "since": waited.since}}
+
+
+def _original_message(request: Any) -> dict[str, Any]:
+    properties = request.properties or {}
+    kept = {key: properties[key] for key in _KEPT_PROPERTIES if properties.get(key) is not None}
+    for key in ("argsrepr", "kwargsrepr", "compression"):
+        if getattr(request, key, None) is not None:
+            kept[key] = getattr(request, key)
+    serializer = registry.type_to_name.get(getattr(request, CONTENT_TYPE, None))
+    return {**kept, "serializer": serializer} if serializer else kept
+
+
+def _restore_route(app: Celery, options: dict[str, Any]) -> None:
+    """Replace RabbitMQ's delay exchange, through which a delayed message came, by the task's own queue."""
+    options.pop("redelivered", None)
+    if not str(options.get("exchange") or "").startswith("celery_delayed"):
+        return
+    del options["exchange"]
+    routing_key = _DELAYED.sub("", options.pop("routing_key", "") or "")
+    for name, queue in app.amqp.queues.items():
+        if queue.routing_key == routing_key:
+            options["queue"] = name
+            return
+
+
+def _countdown(app: Celery, countdown: float) -> float:
+    # Native delayed delivery counts in whole seconds and refuses 0.
+    return max(1, math.ceil(countdown)) if _delays_natively(app) else countdown
+
+
+def _delays_natively(app: Celery) -> bool:
+    quorum = any((queue.queue_arguments or {}).get("x-queue-type") == "quorum" for queue in app.amqp.queues.values())
+    return quorum and app.connection_for_write().transport.driver_type == "amqp"
+
+
+@contextmanager
+def _nobodys_child(request: Any) -> Iterator[None]:
+    """Keep Celery from making the running task the parent of its own next delivery."""
+    request.called_directly = True
+    try:
+        yield
+    finally:
+        request.called_directly = False

@@ -1,0 +1,109 @@
+"""`LimitSpec`: what one `@locked` says, checked when it is said."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+from tasklocks.backends import Backend, connect
+from tasklocks.backoff import Countdown, check_countdown
+from tasklocks.durations import Duration, seconds
+from tasklocks.errors import ConfigurationError
+from tasklocks.keys import KeyFunction, key_function
+from tasklocks.semaphore import Capacity, check_capacity, check_permits, check_ttl
+
+__all__ = ["LimitSpec", "LockOptions", "OnBackendError", "OnBusy", "make_spec"]
+
+OnBusy = Literal["retry", "wait", "skip", "raise"]
+OnBackendError = Literal["retry", "raise"]
+
+T = TypeVar("T", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class LockOptions:
+    """The options of `@locked`, as its docstring describes them."""
+
+    capacity: Capacity = 1
+    permits: int = 1
+    ttl: Duration | None = None
+    countdown: Countdown | None = None
+    max_wait: Duration | None = None
+    on_busy: OnBusy = "retry"
+    max_hold: Duration | None = None
+    at_least: Duration = 0.0
+    reentrant: bool = False
+    on_backend_error: OnBackendError = "retry"
+    backend: str | Backend | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSpec:
+    """A limit of a task: checked options, times in seconds.
+
+    Attributes:
+        where: the task, for errors.
+        key: from a call's arguments to the limit's name.
+        ttl: None: the app's.
+        countdown: None: the app's.
+        max_wait: None: no bound in a worker, 0 when called directly or eagerly.
+    """
+
+    where: str
+    key: KeyFunction
+    capacity: Capacity
+    permits: int
+    ttl: float | None
+    countdown: Countdown | None
+    max_wait: float | None
+    on_busy: OnBusy
+    max_hold: float | None
+    at_least: float
+    reentrant: bool
+    on_backend_error: OnBackendError
+    backend: str | Backend | None
+
+    def capacity_now(self) -> int:
+        """Return the number of permits, asking the user's function if there is one."""
+        return check_capacity(self.capacity() if callable(self.capacity) else self.capacity, self.where)
+
+
+def make_spec(
+    name: str | Callable[..., str], options: LockOptions, signature: inspect.Signature, where: str
+) -> LimitSpec:
+    """Return the checked limit of the function with `signature`.
+
+    Raises:
+        ConfigurationError: something that cannot work, with `where`, the option and what would work.
+    """
+    spec = LimitSpec(
+        where=where,
+        key=key_function(name, signature, where),
+        capacity=options.capacity if callable(options.capacity) else check_capacity(options.capacity, where),
+        permits=check_permits(options.permits, options.capacity, where),
+        ttl=_optional(options.ttl, f"{where}: ttl", exclusive=True),
+        countdown=check_countdown(options.countdown, where),
+        max_wait=_optional(options.max_wait, f"{where}: max_wait"),
+        on_busy=_one_of(options.on_busy, get_args(OnBusy), f"{where}: on_busy"),
+        max_hold=_optional(options.max_hold, f"{where}: max_hold", exclusive=True),
+        at_least=seconds(options.at_least, setting=f"{where}: at_least"),
+        reentrant=options.reentrant,
+        on_backend_error=_one_of(options.on_backend_error, get_args(OnBackendError), f"{where}: on_backend_error"),
+        backend=options.backend,
+    )
+    if spec.backend is not None and spec.ttl is not None:
+        own = connect(spec.backend) if isinstance(spec.backend, str) else spec.backend
+        check_ttl(spec.ttl, own, where)
+    return spec
+
+
+def _optional(value: Duration | None, setting: str, *, exclusive: bool = False) -> float | None:
+    return None if value is None else seconds(value, setting=setting, exclusive=exclusive)
+
+
+def _one_of(value: T, allowed: tuple[str, ...], setting: str) -> T:
+    if value not in allowed:
+        raise ConfigurationError(f"{setting} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+    return value
