@@ -27,7 +27,7 @@ Countdown = float | timedelta | wait_base | Callable[..., float]
 
 SHORTEST = 0.05
 LONGEST = 300.0
-_GUESS = 1.0  # the usual hold of a limit of which nothing is known yet
+_GUESS = 0.1  # the usual hold of a limit of which nothing is known yet; doubled with each wait
 _EARLY = 0.7  # the part of a long estimate after which to look again
 
 
@@ -54,15 +54,15 @@ def seconds_away(countdown: Countdown | None, busy: Busy | None, waits: int, per
         permits: how many permits it needs.
     """
     if countdown is None:
-        return when_unreachable(waits) if busy is None else adaptive(busy, permits)
+        return when_unreachable(waits) if busy is None else adaptive(busy, waits, permits)
     if callable(countdown):
         return max(0.0, float(countdown(_tenacity_state(waits))))
     return seconds(countdown, setting="countdown")
 
 
-def adaptive(busy: Busy, permits: int) -> float:
+def adaptive(busy: Busy, waits: int, permits: int) -> float:
     """Return an estimate of the time until the turn of a waiter comes, in seconds, with jitter."""
-    hold = busy.usual_hold if busy.usual_hold is not None else _guess(busy)
+    hold = busy.usual_hold if busy.usual_hold is not None else _guess(busy, waits)
     lanes = max(1, busy.capacity // max(1, permits))
     turn = hold * (busy.ahead // lanes) + _first_end(busy, hold)
     early = _EARLY if busy.ahead >= lanes else 1.0
@@ -74,10 +74,9 @@ def when_unreachable(waits: int) -> float:
     return random.uniform(0.5, 1.0) * min(2.0 ** min(waits, 10), 30.0)  # noqa: S311 - no secret
 
 
-def _guess(busy: Busy) -> float:
-    if busy.retry_after is None:
-        return _GUESS
-    return min(_GUESS, busy.retry_after)
+def _guess(busy: Busy, waits: int) -> float:
+    guess: float = _GUESS * 2 ** min(waits, 8)
+    return guess if busy.retry_after is None else min(guess, busy.retry_after)
 
 
 def _first_end(busy: Busy, hold: float) -> float:

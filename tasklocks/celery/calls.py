@@ -19,11 +19,15 @@ from tasklocks import who
 from tasklocks.celery.conf import app_in_use
 from tasklocks.celery.marks import body_of, wrapped_chain
 
-__all__ = ["HEADER", "Call", "Kind", "Waited", "current_call", "enter_body"]
+__all__ = ["CONTENT_TYPE", "HEADER", "Call", "Kind", "Waited", "current_call", "enter_body"]
 
 HEADER = "tasklocks"
 """The message header in which a task carries what it waited for so far."""
 
+CONTENT_TYPE = "tasklocks_content_type"
+"""The key under which the worker's main process tells the pool how the message was serialized."""
+
+_OURS = frozenset({HEADER, CONTENT_TYPE})
 _MAPS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
 
@@ -107,8 +111,8 @@ def enter_body(call: Call) -> None:
     request = call.task.request
     request.tasklocks_entered = True
     # The task's own retries copy the headers; a later wait starts from zero.
-    if request.headers and HEADER in request.headers:
-        request.headers = {key: value for key, value in request.headers.items() if key != HEADER}
+    if request.headers:
+        request.headers = {key: value for key, value in request.headers.items() if key not in _OURS} or None
 
 
 def _kind_inside() -> Kind:

@@ -18,13 +18,10 @@ from celery import Celery, Task, signals
 from celery.canvas import Signature
 from kombu.serialization import registry
 
-from tasklocks.celery.calls import HEADER, Waited
+from tasklocks.celery.calls import CONTENT_TYPE, HEADER, Waited
 from tasklocks.celery.marks import limits_of
 
 __all__ = ["send_again"]
-
-CONTENT_TYPE = "tasklocks_content_type"
-"""The key under which the worker's main process tells the pool how the message was serialized."""
 
 _DELAYED = re.compile(r"^(?:[01]\.){28}")
 _KEPT_PROPERTIES = ("correlation_id", "message_id", "delivery_mode")
