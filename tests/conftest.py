@@ -1,0 +1,141 @@
+"""Fixtures that every test file shares: real servers once a session, a fresh and empty backend for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from tests.processes import eventually
+from tests.servers import RabbitServer, RedisServer, Server
+
+BACKENDS = ["memory", "sqlite", "redis"]
+SHARED_BACKENDS = [name for name in BACKENDS if name != "memory"]
+BROKERS = ["redis", "rabbitmq"]
+
+_databases = itertools.count(1)
+# Threads that live as long as the process on purpose, one of each kind.
+_LASTING = ("tasklocks-renewal", "tasklocks-listener", "pymongo", "grpc")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def worker_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the workers' logs where pytest keeps, and one day removes, the files of its last sessions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TASKLOCKS_TEST_LOGS", str(tmp_path_factory.mktemp("workers")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis whose databases the tests may empty."""
+    yield from _served("TASKLOCKS_TEST_REDIS_URL", RedisServer, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A RabbitMQ; tests keep apart by the names of their queues."""
+    yield from _served("TASKLOCKS_TEST_RABBITMQ_URL", RabbitServer, tmp_path_factory)
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own, to be paused, killed and restarted."""
+    require(RedisServer)
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_server(tmp_path: Path) -> Iterator[RabbitServer]:
+    """A RabbitMQ of this test's own, to be paused, killed and restarted; takes seconds to start."""
+    require(RabbitServer)
+    with RabbitServer(tmp_path / "rabbitmq") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_database(redis_url: str) -> str:
+    """The URL of an empty database of the session's Redis."""
+    return empty_redis_database(redis_url)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend_url(request: pytest.FixtureRequest, new_backend_url: Callable[[str], str]) -> str:
+    """The URL of an empty backend, of each kind in turn."""
+    return new_backend_url(request.param)
+
+
+@pytest.fixture(params=SHARED_BACKENDS)
+def process_backend_url(request: pytest.FixtureRequest, new_backend_url: Callable[[str], str]) -> str:
+    """The URL of an empty backend that several processes can share, of each kind in turn."""
+    return new_backend_url(request.param)
+
+
+@pytest.fixture
+def new_backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Return a function that makes the URL of one more empty backend of a kind."""
+    numbers = itertools.count(1)
+    makers = {
+        "memory": lambda: f"memory://{tmp_path.name}-{next(numbers)}",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/locks-{next(numbers)}.db",
+        "redis": lambda: empty_redis_database(request.getfixturevalue("redis_url")),
+    }
+    return lambda kind: makers[kind]()
+
+
+@pytest.fixture(params=BROKERS)
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """The URL of each kind of broker in turn."""
+    if request.param == "redis":
+        return empty_redis_database(request.getfixturevalue("redis_url"))
+    return request.getfixturevalue("rabbitmq_url")
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left_behind() -> Iterator[None]:
+    """Fail a test whose threads go on after it."""
+    before = set(threading.enumerate())
+    yield
+    assert eventually(lambda: not _new_threads(before), within=5), f"left running: {_new_threads(before)}"
+
+
+def empty_redis_database(url: str) -> str:
+    """Return the URL of the next database of the server at `url`, emptied."""
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        count = int(client.config_get("databases")["databases"])
+    fresh = urlunsplit(urlsplit(url)._replace(path=f"/{next(_databases) % count}"))
+    with redis.Redis.from_url(fresh) as client:
+        client.flushdb()
+    return fresh
+
+
+def require(server: type[Server]) -> None:
+    """Skip the test if the server is not installed; in CI that is a failure, for nothing may be skipped there."""
+    if server.installed():
+        return
+    missing = f"{server.program} is not installed: run `make test`, or set a TASKLOCKS_TEST_…_URL"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def _served(variable: str, server: type[Server], folders: pytest.TempPathFactory) -> Iterator[str]:
+    if variable in os.environ:
+        yield os.environ[variable]
+        return
+    require(server)
+    with server(folders.mktemp(server.program)) as running:
+        yield running.url
+
+
+def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    new = set(threading.enumerate()) - before
+    return [thread for thread in new if thread.is_alive() and not thread.name.startswith(_LASTING)]
