@@ -26,6 +26,7 @@ from tasklocks.backends import Backend
 from tasklocks.backoff import check_countdown, seconds_away, when_unreachable
 from tasklocks.celery.calls import Call, Kind, Waited, current_call, enter_body
 from tasklocks.celery.conf import Settings, settings_of
+from tasklocks.celery.interrupt import Interruptible
 from tasklocks.celery.resend import send_again
 from tasklocks.celery.spec import LimitSpec
 from tasklocks.describe import busy_text
@@ -50,6 +51,7 @@ class _Attempt:
     settings: Settings
     backend: Backend
     request: AcquireRequest
+    run: Interruptible
 
     @property
     def where(self) -> str:
@@ -57,7 +59,8 @@ class _Attempt:
         return f"{self.spec.where}[{self.call.id}]" if self.call.id else self.spec.where
 
     def lease(self, grant: Grant) -> Lease:
-        return Lease(self.backend, grant, max_hold=self.spec.max_hold, at_least=self.spec.at_least)
+        told = self.run.lose if self.spec.on_lost == "raise" and self.call.kind is not Kind.DIRECT else None
+        return Lease(self.backend, grant, max_hold=self.spec.max_hold, at_least=self.spec.at_least, on_lost=told)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,23 +96,32 @@ def run_limited(body: Callable[..., Any], work: Work, limits: Sequence[LimitSpec
     """
     call = current_call(body, limits[0].where)
     settings = settings_of(call.app)
+    run = Interruptible()
+    leases: list[Lease] = []
     with ExitStack() as held:
         for spec in limits:
             if _shares(spec, name := spec.key(work.key_args, work.kwargs)):
                 continue
-            lease = _take(_attempt(call, spec, settings, name))
+            lease = _take(_attempt(call, spec, settings, name, run))
             if lease is None:
                 return None
-            held.enter_context(lease)
+            leases.append(held.enter_context(lease))
         enter_body(call)
+        return _run(run, work, leases, call)
+
+
+def _run(run: Interruptible, work: Work, leases: Sequence[Lease], call: Call) -> Any:
+    if call.kind is Kind.DIRECT:
+        # Plain code may be anywhere; it has the lease's flag and check().
         return work.function(*work.args, **work.kwargs)
+    return run.run(lambda: work.function(*work.args, **work.kwargs), leases)
 
 
-def _attempt(call: Call, spec: LimitSpec, settings: Settings, name: str) -> _Attempt:
+def _attempt(call: Call, spec: LimitSpec, settings: Settings, name: str, run: Interruptible) -> _Attempt:
     owner = f"{call.id or 'direct'}:{secrets.token_hex(6)}"
     ttl = settings.ttl if spec.ttl is None else spec.ttl
     request = AcquireRequest(name, owner, spec.permits, spec.capacity_now(), ttl, info=call.info())
-    return _Attempt(call, spec, settings, settings.backend(spec.backend), request)
+    return _Attempt(call, spec, settings, settings.backend(spec.backend), request, run)
 
 
 def _shares(spec: LimitSpec, name: str) -> bool:

@@ -14,7 +14,7 @@ from tasklocks.backends import Backend
 from tasklocks.backoff import Countdown
 from tasklocks.celery.guard import Work, run_limited
 from tasklocks.celery.marks import LIMITS
-from tasklocks.celery.spec import LimitSpec, LockOptions, OnBackendError, OnBusy, make_spec
+from tasklocks.celery.spec import LimitSpec, LockOptions, OnBackendError, OnBusy, OnLost, make_spec
 from tasklocks.durations import Duration
 from tasklocks.errors import ConfigurationError
 from tasklocks.semaphore import Capacity
@@ -37,6 +37,7 @@ def locked(
     max_hold: Duration | None = None,
     at_least: Duration = 0.0,
     reentrant: bool = False,
+    on_lost: OnLost = "raise",
     on_backend_error: OnBackendError = "retry",
     backend: str | Backend | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -62,6 +63,7 @@ def locked(
         max_hold: seconds after which the lease is not renewed any more. None: no bound.
         at_least: seconds that the permits stay taken at the least, for very short tasks.
         reentrant: whether a call from inside a holder shares its lease.
+        on_lost: `"raise"` (`LeaseLost` rises in a task whose lease is lost) or `"flag"` (it asks `lease.lost` itself).
         on_backend_error: `"retry"` (a backend that does not answer counts as busy) or `"raise"`.
         backend: a URL, or what `connect` returns. None: the app's `tasklocks_url`.
 
@@ -78,6 +80,7 @@ def locked(
         max_hold=max_hold,
         at_least=at_least,
         reentrant=reentrant,
+        on_lost=on_lost,
         on_backend_error=on_backend_error,
         backend=backend,
     )

@@ -14,10 +14,11 @@ from tasklocks.errors import ConfigurationError
 from tasklocks.keys import KeyFunction, key_function
 from tasklocks.semaphore import Capacity, check_capacity, check_permits, check_ttl
 
-__all__ = ["LimitSpec", "LockOptions", "OnBackendError", "OnBusy", "make_spec"]
+__all__ = ["LimitSpec", "LockOptions", "OnBackendError", "OnBusy", "OnLost", "make_spec"]
 
 OnBusy = Literal["retry", "wait", "skip", "raise"]
 OnBackendError = Literal["retry", "raise"]
+OnLost = Literal["raise", "flag"]
 
 T = TypeVar("T", bound=str)
 
@@ -35,6 +36,7 @@ class LockOptions:
     max_hold: Duration | None = None
     at_least: Duration = 0.0
     reentrant: bool = False
+    on_lost: OnLost = "raise"
     on_backend_error: OnBackendError = "retry"
     backend: str | Backend | None = None
 
@@ -62,6 +64,7 @@ class LimitSpec:
     max_hold: float | None
     at_least: float
     reentrant: bool
+    on_lost: OnLost
     on_backend_error: OnBackendError
     backend: str | Backend | None
 
@@ -90,6 +93,7 @@ def make_spec(
         max_hold=_optional(options.max_hold, f"{where}: max_hold", exclusive=True),
         at_least=seconds(options.at_least, setting=f"{where}: at_least"),
         reentrant=options.reentrant,
+        on_lost=_one_of(options.on_lost, get_args(OnLost), f"{where}: on_lost"),
         on_backend_error=_one_of(options.on_backend_error, get_args(OnBackendError), f"{where}: on_backend_error"),
         backend=options.backend,
     )

@@ -1,0 +1,175 @@
+"""Raises `LeaseLost` inside a running task whose lease is lost, like Celery's own soft time limit.
+
+The renewal notices the loss on its own thread; the task runs elsewhere. How it is reached depends on where:
+
+- main thread (prefork children, solo): a real-time signal, whose handler raises; it interrupts a sleep or a read.
+- another thread (threads pool): an asynchronous exception; a blocking call has to return first.
+- gevent: thrown into the task's greenlet by its hub.
+
+It is raised at most once, and only while the task's own function runs: not before, not after, not in our clean-up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, Protocol
+
+from tasklocks.errors import LeaseLost
+from tasklocks.leases import Lease
+
+__all__ = ["Interruptible"]
+
+# Celery and billiard use none of the real-time signals; systems without them fall back to asynchronous exceptions.
+_SIGNAL: int | None = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else None
+
+_logger = logging.getLogger("tasklocks")
+
+
+class _Means(Protocol):
+    def send(self) -> None:
+        """Make `LeaseLost` rise in the task; called from another thread."""
+
+    def end(self) -> None:
+        """Take back what was sent and has not risen yet; called from the task, harmless when repeated."""
+
+
+class Interruptible:
+    """One run of a user's function that is told when one of its leases is lost."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._means: _Means | None = None
+        self.error: LeaseLost | None = None
+
+    @property
+    def armed(self) -> bool:
+        """Whether the function runs now, so that it may be interrupted."""
+        return self._means is not None
+
+    def lose(self, lease: Lease) -> None:
+        """Interrupt the run, if it still goes on (called by the renewal)."""
+        with self._lock:
+            if self._means is None or self.error is not None:
+                return
+            self.error = _error_of(lease)
+            self._means.send()
+
+    def run(self, function: Callable[[], Any], leases: Sequence[Lease]) -> Any:
+        """Return `function()`.
+
+        Raises:
+            LeaseLost: one of `leases` was lost before the function ended.
+        """
+        try:
+            try:
+                self._arm(leases)
+                result = function()
+            finally:
+                self._disarm()
+        except LeaseLost as raised:
+            # It may have risen inside _disarm; it rises only once, so this one runs through.
+            self._disarm()
+            raise (self.error or raised) from None
+        if self.error is not None:
+            _logger.warning("a task ended normally although %s", self.error)
+        return result
+
+    def _arm(self, leases: Sequence[Lease]) -> None:
+        self._means = _means_here(self)
+        # Lost between its acquire and now: nobody was listening.
+        for lease in leases:
+            lease.check()
+
+    def _disarm(self) -> None:
+        with self._lock:
+            if self._means is not None:
+                # In this order: if the error rises in between, the second _disarm finds what is left to do.
+                self._means.end()
+                self._means = None
+
+
+class _BySignal:
+    """Reaches the main thread, also when it sleeps or reads."""
+
+    running: _BySignal | None = None
+
+    def __init__(self, run: Interruptible, number: int) -> None:
+        self._run = run
+        self._number = number
+        self._outer = _BySignal.running
+        _BySignal.running = self
+        if signal.getsignal(number) is not _rise:
+            signal.signal(number, _rise)
+
+    def send(self) -> None:
+        ident = threading.main_thread().ident
+        if ident is not None:
+            signal.pthread_kill(ident, self._number)
+
+    def end(self) -> None:
+        _BySignal.running = self._outer
+
+    @property
+    def due(self) -> LeaseLost | None:
+        return self._run.error if self._run.armed else None
+
+
+def _rise(_signal: int, _frame: FrameType | None) -> None:
+    means = _BySignal.running
+    if means is not None and (error := means.due) is not None:
+        raise error
+
+
+class _ByAsyncException:
+    """Reaches any thread at its next bytecode."""
+
+    def __init__(self) -> None:
+        self._thread = ctypes.c_ulong(threading.get_ident())
+
+    def send(self) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread, ctypes.py_object(LeaseLost))
+
+    def end(self) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread, None)
+
+
+class _ByHub:
+    """Reaches a greenlet through its hub, which runs only while the greenlet waits."""
+
+    def __init__(self, run: Interruptible, gevent: Any) -> None:
+        self._run = run
+        self._greenlet = gevent.getcurrent()
+        self._loop = gevent.get_hub().loop
+
+    def send(self) -> None:
+        self._loop.run_callback_threadsafe(self._throw)
+
+    def end(self) -> None:
+        """Do nothing: what was sent looks whether the run still goes on, and both run in the hub's thread."""
+
+    def _throw(self) -> None:
+        if self._run.armed:
+            self._greenlet.throw(self._run.error)
+
+
+def _means_here(run: Interruptible) -> _Means:
+    gevent = sys.modules.get("gevent")
+    if gevent is not None and gevent.monkey.is_module_patched("threading"):
+        return _ByHub(run, gevent)
+    if _SIGNAL is not None and threading.current_thread() is threading.main_thread():
+        return _BySignal(run, _SIGNAL)
+    return _ByAsyncException()
+
+
+def _error_of(lease: Lease) -> LeaseLost:
+    try:
+        lease.check()
+    except LeaseLost as error:
+        return error
+    return LeaseLost(f"the lease of {lease.name!r} is lost", name=lease.name)

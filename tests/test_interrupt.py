@@ -1,0 +1,150 @@
+"""`LeaseLost` rises in the task that holds the lease, while it runs, once, and nowhere else."""
+
+import random
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from tasklocks import LeaseLost, Lock
+from tasklocks.celery.interrupt import Interruptible
+
+LOCK = Lock("interrupt", backend="memory://")
+BODY = 0.001
+
+
+def spin(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def in_main_thread(function):
+    return function()
+
+
+def in_other_thread(function):
+    outcome = []
+    thread = threading.Thread(target=lambda: outcome.append(function()))
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+class Loser:
+    """Loses the lease that it is given, at a random moment about when the body ends."""
+
+    def __init__(self):
+        self.job = None
+        self.done = threading.Event()
+        self.stop = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.stop:
+            if self.job is None:
+                time.sleep(0.0001)
+                continue
+            spin(random.random() * BODY * 2)
+            self.job.end("a test says so")
+            self.job = None
+            self.done.set()
+
+
+def one_race(loser):
+    lease, run = LOCK.acquire(), Interruptible()
+    lease._on_lost = run.lose
+    loser.done.clear()
+
+    def body():
+        loser.job = lease
+        spin(BODY)
+
+    try:
+        try:
+            run.run(body, [lease])
+            outcome = "ended"
+        except LeaseLost:
+            outcome = "told"
+        spin(BODY / 2)  # nothing may rise out here
+        loser.done.wait()
+        spin(BODY / 10)
+    except LeaseLost:
+        outcome = "leaked"
+    loser.done.wait()
+    lease._reason = ""
+    lease.release()
+    return outcome
+
+
+def races():
+    loser = Loser()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # the default of 5 ms would let no thread in during a body of 1 ms
+    try:
+        return Counter(one_race(loser) for _ in range(700))
+    finally:
+        sys.setswitchinterval(interval)
+        loser.stop = True
+        loser.thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    caplog.set_level("ERROR", logger="tasklocks")
+
+
+@pytest.mark.parametrize("where", [in_main_thread, in_other_thread])
+def test_a_loss_that_races_with_the_end_of_the_body_never_rises_outside_it(where):
+    outcomes = where(races)
+    assert outcomes["leaked"] == 0
+    assert outcomes["told"] > 50, outcomes
+    assert outcomes["ended"] > 50, outcomes
+
+
+def test_a_loss_interrupts_a_sleeping_main_thread():
+    lease, run = LOCK.acquire(), Interruptible()
+    lease._on_lost = run.lose
+    threading.Timer(0.2, lease.end, ["a test says so"]).start()
+    began = time.monotonic()
+    with pytest.raises(LeaseLost, match="a test says so"):
+        run.run(lambda: time.sleep(20), [lease])
+    assert time.monotonic() - began < 10
+    LOCK._backend.force_release("interrupt")
+
+
+def test_a_lease_that_was_lost_before_the_body_starts_keeps_it_from_starting():
+    started = []
+    lease, run = LOCK.acquire(), Interruptible()
+    lease.end("a test says so")
+    with pytest.raises(LeaseLost):
+        run.run(lambda: started.append(1), [lease])
+    assert started == []
+    LOCK._backend.force_release("interrupt")
+
+
+def test_a_swallowed_loss_is_raised_again_by_check():
+    lease, run = LOCK.acquire(), Interruptible()
+    lease._on_lost = run.lose
+
+    def body():
+        try:
+            lease.end("a test says so")
+            spin(1)
+        except Exception:
+            return "went on"
+
+    with pytest.raises(LeaseLost):
+        lease.end("a test says so")
+        lease.check()
+    assert run.error is None
+    LOCK._backend.force_release("interrupt")
+    lease, run = LOCK.acquire(), Interruptible()
+    lease._on_lost = run.lose
+    assert run.run(body, [lease]) == "went on"
+    with pytest.raises(LeaseLost):
+        lease.check()
+    LOCK._backend.force_release("interrupt")
