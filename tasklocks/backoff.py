@@ -83,9 +83,13 @@ def _first_end(busy: Busy, hold: float) -> float:
     """Estimate when the first of the permits comes free."""
     if not busy.holders:
         return hold
-    left = min(hold - (busy.server_time - holder.since) for holder in busy.holders)
-    # A holder that is over its usual time may end at any moment or take much longer.
-    return max(left, hold / 4)
+    held = max(busy.server_time - holder.since for holder in busy.holders)
+    if held < hold:
+        return max(hold - held, hold / 4)
+    # Over its usual time: it may end at any moment, take much longer, or be dead. Looking again after a part of what it
+    # took beyond makes few looks of a long wait; a dead one's lease ends at retry_after.
+    longer = max(hold / 4, (held - hold) / 2)
+    return longer if busy.retry_after is None else min(longer, busy.retry_after)
 
 
 def _tenacity_state(waits: int) -> RetryCallState:

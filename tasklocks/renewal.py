@@ -81,10 +81,10 @@ class Renewal:
         with self._changed:
             while True:
                 now = clock.now()
-                due = [lease for lease, when in self._due.items() if when <= now]
-                if due:
-                    return due
                 self._wakes_at = min(self._due.values(), default=math.inf)
+                if self._wakes_at <= now:
+                    # What is due soon comes along: many leases with one ttl soon share one round trip.
+                    return [lease for lease, when in self._due.items() if when <= now + lease.grant.ttl / 6]
                 self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
 
     def _renew(self, backend: Backend, leases: Sequence[Renewable]) -> None:

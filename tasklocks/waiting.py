@@ -22,6 +22,7 @@ __all__ = ["acquire", "warn_of_capacity"]
 _LOOK = WAITER_TTL / 3
 _POLL = 0.05
 _MARGIN = 0.005  # after an expiry: an answer in time beats one that is a hair too early
+_SHORT_HOLD = 0.2
 _PATIENCE = WAITER_TTL  # seconds of an unreachable backend that a wait survives
 
 _logger = logging.getLogger("tasklocks")
@@ -85,7 +86,7 @@ def _wait_in_line(backend: Backend, request: AcquireRequest, listener: Listener,
         if answered >= deadline:
             raise LockTimeout(f"gave up waiting: {busy_text(request.name, last)}", name=request.name, busy=last)
         pushed = listener.wait(min(deadline - answered, _look_again_in(backend, last)), last)
-        if pushed is not None and clock.now() < pushed.deadline:
+        if pushed is not None and clock.now() < pushed.deadline and _usually_short(last):
             return pushed
 
 
@@ -102,6 +103,15 @@ def _look_again_in(backend: Backend, busy: Busy) -> float:
     if busy.ahead == 0 and busy.retry_after is not None:
         return min(busy.retry_after + _MARGIN, _LOOK)
     return _LOOK
+
+
+def _usually_short(busy: Busy) -> bool:
+    """Tell whether a pushed lease is long enough as it is, for a moment.
+
+    It lasts GRANT_TTL until the renewal extends it. A body that then keeps the interpreter to itself for longer would
+    lose it, so only where holds are short is the round trip saved that extends it before the body starts.
+    """
+    return busy.usual_hold is not None and busy.usual_hold < _SHORT_HOLD
 
 
 def _step_out(backend: Backend, request: AcquireRequest) -> None:

@@ -203,8 +203,7 @@ class MemoryBackend:
         return listener
 
     def close(self) -> None:
-        """Forget all limits."""
-        self._store.take()
+        """Do nothing: there are no connections, and the limits live as long as the process."""
 
 
 def _take_place(limit: _Limit, request: AcquireRequest, now: float) -> int:

@@ -30,7 +30,7 @@ from tasklocks.celery.interrupt import Interruptible
 from tasklocks.celery.resend import send_again
 from tasklocks.celery.spec import LimitSpec
 from tasklocks.describe import busy_text
-from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout
+from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy, LockTimeout
 from tasklocks.leases import Lease, held_leases
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
@@ -153,7 +153,7 @@ def _take(attempt: _Attempt) -> Lease | None:
     except LockBusy as busy:
         _refuse(attempt, busy)
         return None
-    except BackendUnavailable as down:
+    except (BackendUnavailable, ConfigurationError) as down:
         return _unreachable(attempt, down)
 
 
@@ -210,10 +210,12 @@ def _skip(attempt: _Attempt, busy: LockBusy) -> None:
         _logger.warning("%s: the event of its skip was not sent", attempt.where, exc_info=True)
 
 
-def _unreachable(attempt: _Attempt, down: BackendUnavailable) -> Lease:
+def _unreachable(attempt: _Attempt, down: BackendUnavailable | ConfigurationError) -> Lease:
+    """Treat the limit as busy. A refused password counts too: it may have been changed while the worker runs."""
     if attempt.spec.on_backend_error == "raise":
         raise down
-    return _send_away(attempt, None, LockBusy(f"{attempt.where}: the backend does not answer: {down}"))
+    _logger.warning("%s waits, for its backend is not usable: %s", attempt.where, down)
+    return _send_away(attempt, None, LockBusy(f"the backend is not usable: {down}", name=attempt.request.name))
 
 
 def _take_or_send_again(attempt: _Attempt) -> Lease:
@@ -223,7 +225,7 @@ def _take_or_send_again(attempt: _Attempt) -> Lease:
         return attempt.lease(waiting.acquire(attempt.backend, request, timeout=0.0))
     except LockBusy as busy:
         return _send_away(attempt, busy.busy, busy)
-    except BackendUnavailable as down:
+    except (BackendUnavailable, ConfigurationError) as down:
         return _unreachable(attempt, down)
 
 
@@ -243,7 +245,7 @@ def _send_away(attempt: _Attempt, busy: Busy | None, reason: LockBusy) -> Lease:
             raise Retry(exc=LockBusy(f"waiting: {reason}", name=reason.name, busy=busy), when=countdown, sig=sent)
         try:
             return attempt.lease(waiting.acquire(attempt.backend, attempt.request, timeout=_UNSENT_WAIT))
-        except (LockBusy, BackendUnavailable):
+        except (LockBusy, BackendUnavailable, ConfigurationError):
             if clock.now() >= ends:
                 raise
             clock.pause(0.1)
