@@ -58,6 +58,7 @@ class Renewal:
             # A lease that is due later than the thread wakes anyway need not disturb it: with many short holds
             # that is the usual case, and a wake-up costs more than the rest of an acquire.
             if due < self._wakes_at:
+                self._wakes_at = due
                 self._changed.notify()
             elif self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tasklocks-renewal", daemon=True)
@@ -81,10 +82,14 @@ class Renewal:
         with self._changed:
             while True:
                 now = clock.now()
-                self._wakes_at = min(self._due.values(), default=math.inf)
-                if self._wakes_at <= now:
+                first = min(self._due.values(), default=math.inf)
+                if first <= now:
                     # What is due soon comes along: many leases with one ttl soon share one round trip.
                     return [lease for lease, when in self._due.items() if when <= now + lease.grant.ttl / 6]
+                # A short hold is over before this thread is awake. It keeps its next hour all the same: without one,
+                # each of many short holds would have to wake it again.
+                if self._due or self._wakes_at <= now:
+                    self._wakes_at = first
                 self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
 
     def _renew(self, backend: Backend, leases: Sequence[Renewable]) -> None:
