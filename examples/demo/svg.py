@@ -54,15 +54,15 @@ def write_svg(picture: Picture, path: Path, *, good: bool) -> None:
     """Write the picture; `good` colors its title."""
     panel = _panel_height(picture)
     whole = _Window(picture.start, picture.end, 108)
-    middle = picture.start + max(0.0, picture.end - picture.start - _ZOOM) * 0.45
-    zoom = _Window(middle, min(middle + _ZOOM, picture.end), whole.top + panel + 46)
-    height = zoom.top + panel + 30
-    body = [
-        *_head(picture, good),
-        *_panel(picture, whole),
-        _text(_LEFT, zoom.top - 16, "note", f"Enlarged: {_ZOOM:.0f} seconds, with the file that each task works on"),
-        *_panel(picture, zoom),
-    ]
+    body = [*_head(picture, good), *_panel(picture, whole)]
+    height = whole.top + panel + 30
+    # A run that is hardly longer than the enlarged part would be shown twice.
+    if picture.end - picture.start > 1.5 * _ZOOM:
+        middle = picture.start + (picture.end - picture.start - _ZOOM) * 0.45
+        zoom = _Window(middle, middle + _ZOOM, height + 16)
+        body += [_text(_LEFT, zoom.top - 16, "note", f"{_ZOOM:g} seconds of it enlarged, with the files' names")]
+        body += _panel(picture, zoom)
+        height = zoom.top + panel + 30
     size = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{_STYLE}</style>'
     path.write_text("\n".join([head, '<rect width="100%" height="100%" fill="#ffffff"/>', *body, "</svg>\n"]))
