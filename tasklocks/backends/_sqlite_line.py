@@ -1,0 +1,90 @@
+"""The line of one limit in SQLite: places of listening waiters in order, and of waiters who come back by themselves.
+
+Both lines live in one table; `away` tells them apart. `seq` grows by one along each line.
+"""
+
+from __future__ import annotations
+
+from sqlite3 import Cursor
+from typing import Any
+
+from tasklocks.types import AcquireRequest, Place
+
+__all__ = ["ahead_of_newcomer", "drop_lapsed", "head", "leave", "take_place"]
+
+_COUNTED = 200
+
+_HEAD = """
+SELECT owner, permits, ttl, address, info FROM tasklocks_waiters
+WHERE name = ? AND away = 0 ORDER BY seq LIMIT 1"""
+
+_SEAT = "SELECT seq FROM tasklocks_waiters WHERE name = ? AND ticket = ? AND away = ?"
+
+_LAST = "SELECT MAX(seq) FROM tasklocks_waiters WHERE name = ? AND away = ?"
+
+_ADD = """
+INSERT INTO tasklocks_waiters (name, away, seq, ticket, since, owner, permits, ttl, until, address, info)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_REFRESH = """
+UPDATE tasklocks_waiters SET owner = ?, permits = ?, ttl = ?, until = ?, address = ?, info = ?
+WHERE name = ? AND away = ? AND seq = ?"""
+
+_IN_FRONT = f"""
+SELECT COUNT(*), MAX(seq) FROM (
+    SELECT seq FROM tasklocks_waiters WHERE name = ? AND away = ? AND seq < ? ORDER BY seq LIMIT {_COUNTED})"""  # noqa: S608 - a number of ours
+
+
+def head(db: Cursor, key: str) -> Any:
+    """Return owner, permits, ttl, address and info of the first listening waiter; None if nobody listens."""
+    return db.execute(_HEAD, (key,)).fetchone()
+
+
+def leave(db: Cursor, key: str, ticket: str, *, listening_only: bool = False) -> None:
+    """Give up what `ticket` has in line."""
+    lines = " AND away = 0" if listening_only else ""
+    db.execute(f"DELETE FROM tasklocks_waiters WHERE name = ? AND ticket = ?{lines}", (key, ticket))  # noqa: S608
+
+
+def drop_lapsed(db: Cursor, key: str, now: float) -> None:
+    """Drop the places whose time is over."""
+    db.execute("DELETE FROM tasklocks_waiters WHERE name = ? AND until <= ?", (key, now))
+
+
+def take_place(db: Cursor, key: str, request: AcquireRequest, place: Place, now: float) -> int:
+    """Enter or refresh the place that the request asks for; return how many are in front."""
+    away = int(place.address is None)
+    facts = (request.owner, request.permits, request.ttl, now + place.keep, place.address, request.info)
+    seat = db.execute(_SEAT, (key, place.ticket, away)).fetchone()
+    if seat:
+        db.execute(_REFRESH, (*facts, key, away, seat[0]))
+    else:
+        seat = (_after_last(db, key, away),)
+        db.execute(_ADD, (key, away, seat[0], place.ticket, now, *facts))
+    in_front = _in_front(db, key, away, seat[0])
+    return in_front + _length(db, key, 0) if away else in_front
+
+
+def ahead_of_newcomer(db: Cursor, key: str) -> int:
+    """Return how many wait, listening or not."""
+    return _length(db, key, 0) + _length(db, key, 1)
+
+
+def _after_last(db: Cursor, key: str, away: int) -> int:
+    last: int | None = db.execute(_LAST, (key, away)).fetchone()[0]
+    return (last or 0) + 1
+
+
+def _length(db: Cursor, key: str, away: int) -> int:
+    return _in_front(db, key, away, _after_last(db, key, away))
+
+
+def _in_front(db: Cursor, key: str, away: int, seq: int) -> int:
+    """Count the places before `seq`: the first few hundred one by one, the rest by the distance of their numbers.
+
+    Counting all would make a step slower with every waiter. The distance is exact unless someone far from the head
+    left out of turn; then it is a little too large until the line has moved on.
+    """
+    counted: int
+    counted, last = db.execute(_IN_FRONT, (key, away, seq)).fetchone()
+    return counted if counted < _COUNTED else counted + seq - last - 1

@@ -1,0 +1,229 @@
+"""`sqlite:///path`: limits that the processes of one host share through a file, with no server.
+
+Does not guarantee: anything between hosts, even if they share a directory (SQLite's log cannot be shared over a
+network). A process that is stopped inside a transaction makes the others raise `BackendUnavailable` after `timeout`
+until it goes on or ends. Whoever deletes the file ends all leases in it; tokens go on growing, for they are not
+smaller than the host's time. Far from the head of a line, `Busy.ahead` may be a little too large.
+
+Every step is one transaction with the database's write lock, so a process that is killed inside one leaves nothing.
+Leases end by the host's boot clock: setting the wall clock changes nothing, and after a restart none is left.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from sqlite3 import Cursor
+from typing import TypeVar
+from urllib.parse import parse_qsl, unquote
+
+from tasklocks.backends import _sqlite_line as line
+from tasklocks.backends._sqlite_ears import PUSH, Ears, Listener, Sleeper
+from tasklocks.backends._sqlite_limit import Knock, Limit, holders, inspect, look, prune
+from tasklocks.backends._sqlite_store import Store
+from tasklocks.backends.base import HOLDERS_SHOWN
+from tasklocks.errors import ConfigurationError
+from tasklocks.fork import PerProcess
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+
+__all__ = ["SQLiteBackend"]
+
+T = TypeVar("T")
+
+_TIMEOUT = 5.0
+_PRUNE_EVERY = 1000
+
+
+class SQLiteBackend:
+    """Limits in an SQLite database.
+
+    Args:
+        url: `sqlite:///relative.db` or `sqlite:////absolute/path.db`; a relative path is taken from the directory in
+            which the backend is made.
+        prefix: two applications with two prefixes in one file never meet.
+        options: `timeout`, also as `?timeout=5` in the URL: seconds that a step waits for other processes.
+
+    Raises:
+        ConfigurationError: no path, or an unknown option.
+    """
+
+    capabilities = Capabilities(push=PUSH, server_clock=False, strict_order=True, multi_host=False)
+
+    def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
+        self._path, timeout = _read_url(url, options)
+        # The first colon that is not escaped ends the prefix, so no name can reach into another prefix.
+        self._prefix = prefix.replace("%", "%25").replace(":", "%3A") + ":"
+        self._store = PerProcess(lambda: Store(self._path, timeout))
+        self._ears = PerProcess(Ears)
+        # Not from 0: processes that live for a few steps only must prune now and then, too.
+        self._steps = itertools.count(random.randrange(_PRUNE_EVERY))  # noqa: S311 - nothing secret
+        self._pruned_to = ""
+
+    def __repr__(self) -> str:
+        return f"SQLiteBackend({self._path!r})"
+
+    def acquire(self, request: AcquireRequest) -> Grant | Busy:
+        """See `Backend.acquire`."""
+        key = self._prefix + request.name
+        if request.place is not None and PUSH:
+            self._ears().expect(request)
+        return self._step(lambda db, now: _acquire(look(db, key, request.owner, now), request))
+
+    def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
+        """See `Backend.renew`."""
+        keys = [self._prefix + grant.name for grant in grants]
+        return self._step(lambda db, now: _renew_all(db, keys, grants, now))
+
+    def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
+        """See `Backend.release`."""
+        key = self._prefix + name
+        return self._step(lambda db, now: _release(look(db, key, owner, now), keep))
+
+    def force_release(self, name: str, owner: str | None = None) -> int:
+        """See `Backend.force_release`."""
+        key = self._prefix + name
+        return self._step(lambda db, now: _force_release(look(db, key, "", now), owner))
+
+    def inspect(self, name: str) -> LimitState:
+        """See `Backend.inspect`."""
+        return self._store().read(lambda db, now: inspect(db, self._prefix + name, name, now))
+
+    def listen(self, owner: str) -> Listener | Sleeper:
+        """See `Backend.listen`."""
+        return self._ears().listener(owner, self._granted_to) if PUSH else Sleeper()
+
+    @property
+    def listening(self) -> bool:
+        """Whether a socket is at hand."""
+        return PUSH and bool(self._ears().spare)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        for mine in (self._store.take(), self._ears.take()):
+            if mine is not None:
+                mine.close()
+
+    def _granted_to(self, request: AcquireRequest) -> Grant | None:
+        key = self._prefix + request.name
+        limit = self._store().read(lambda db, now: look(db, key, request.owner, now))
+        return _granted(limit, request) if limit.is_mine else None
+
+    def _step(self, work: Callable[[Cursor, float], tuple[T, list[Knock]]]) -> T:
+        if next(self._steps) % _PRUNE_EVERY == 0:
+            work = self._pruning(work)
+        answer, knocks = self._store().write(work)
+        if knocks and PUSH:
+            self._ears().knock(knocks)
+        return answer
+
+    def _pruning(self, work: Callable[[Cursor, float], T]) -> Callable[[Cursor, float], T]:
+        def both(db: Cursor, now: float) -> T:
+            self._pruned_to = prune(db, self._pruned_to, now)
+            return work(db, now)
+
+        return both
+
+
+def _acquire(limit: Limit, request: AcquireRequest) -> tuple[Grant | Busy, list[Knock]]:
+    changed = limit.state_capacity(request.capacity)
+    limit, knocks = limit.settled()
+    if limit.is_mine:
+        limit.extend(request.ttl)
+        return _granted(limit, request, changed), knocks
+    if limit.mine_closed is None and request.permits <= limit.free and not limit.listened_to():
+        limit.grant(request.owner, request.permits, request.ttl, request.info)
+        if request.place is not None and limit.first_lapses is not None:
+            line.leave(limit.db, limit.key, request.place.ticket)
+        return _granted(limit, request, changed), knocks
+    return _busy(limit, request, changed), knocks
+
+
+def _granted(limit: Limit, request: AcquireRequest, changed: int | None = None) -> Grant:
+    return Grant(
+        request.name,
+        request.owner,
+        limit.mine_permits,
+        request.ttl,
+        limit.mine_token,
+        limit.mine_expires,
+        changed,
+    )
+
+
+def _busy(limit: Limit, request: AcquireRequest, changed: int | None) -> Busy:
+    db, key, now = limit.db, limit.key, limit.now
+    place = request.place
+    ahead = line.take_place(db, key, request, place, now) if place else line.ahead_of_newcomer(db, key)
+    return Busy(
+        retry_after=None if limit.first_ends is None else limit.first_ends - now,
+        ahead=ahead,
+        holders=holders(db, key, now, HOLDERS_SHOWN),
+        capacity=limit.capacity,
+        usual_hold=limit.usual_hold,
+        server_time=time.time(),
+        asked_at=now,
+        capacity_was=changed,
+    )
+
+
+def _renew_all(
+    db: Cursor, keys: Sequence[str], grants: Sequence[Grant], now: float
+) -> tuple[list[Grant | None], list[Knock]]:
+    answers: list[Grant | None] = []
+    knocks: list[Knock] = []
+    for key, grant in zip(keys, grants, strict=True):
+        limit, granted = look(db, key, grant.owner, now).settled()
+        knocks += granted
+        answers.append(_renewed(limit, grant) if limit.is_mine else None)
+    return answers, knocks
+
+
+def _renewed(limit: Limit, grant: Grant) -> Grant:
+    limit.extend(grant.ttl)
+    return Grant(grant.name, grant.owner, limit.mine_permits, grant.ttl, limit.mine_token, limit.mine_expires)
+
+
+def _release(limit: Limit, keep: float) -> tuple[bool, list[Knock]]:
+    if limit.first_lapses is not None:
+        line.leave(limit.db, limit.key, limit.owner, listening_only=True)
+    ended = limit.is_mine
+    if ended:
+        limit.end(keep)
+    return ended, limit.settled()[1]
+
+
+def _force_release(limit: Limit, owner: str | None) -> tuple[int, list[Knock]]:
+    limit, knocks = limit.settled()
+    ended = limit.take_away(owner)
+    return ended, [*knocks, *look(limit.db, limit.key, "", limit.now).settled()[1]]
+
+
+def _read_url(url: str, options: Mapping[str, object]) -> tuple[str, float]:
+    """Return the absolute path and the timeout."""
+    place, _, query = url.partition("://")[2].partition("?")
+    if place in ("", "/", "/:memory:", ":memory:"):
+        raise ConfigurationError(
+            f"{url!r} names no file: write sqlite:///relative.db or sqlite:////absolute/path.db; "
+            "for limits of one process, without a file, use memory://"
+        )
+    if not place.startswith("/"):
+        raise ConfigurationError(f"{url!r} needs three slashes before a relative path, four before an absolute one")
+    given = {**dict(parse_qsl(query, keep_blank_values=True)), **options}
+    timeout = _timeout(given.pop("timeout", _TIMEOUT))
+    if given:
+        raise ConfigurationError(f"sqlite:// knows the option timeout, not {', '.join(sorted(given))}")
+    return os.path.abspath(unquote(place[1:])), timeout
+
+
+def _timeout(value: object) -> float:
+    try:
+        timeout = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        timeout = -1.0
+    if not 0 <= timeout < math.inf:
+        raise ConfigurationError(f"sqlite://: timeout must be a number of seconds, not {value!r}")
+    return timeout
