@@ -78,6 +78,8 @@ class Waiting:
         while (left := deadline - time.monotonic()) > 0:
             patience = left if self.backend.capabilities.push else min(left, 0.05)
             pushed = self.listener.wait(patience, self.busy)
+            if self.backend.capabilities.push and time.monotonic() >= deadline:
+                return None  # nothing was heard; what asking would bring now does not count
             answer = pushed or self.ask()
             if isinstance(answer, Grant):
                 return answer

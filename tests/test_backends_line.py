@@ -95,6 +95,7 @@ def test_a_heavy_waiter_at_the_head_is_not_overtaken_by_light_ones(backend, line
     held(backend, permits=1, capacity=3)
     backend.release(NAME, "a")
     assert isinstance(light.ask(), Busy)
+    assert [holder.owner for holder in backend.inspect(NAME).holders] == ["b"]
     backend.release(NAME, "b")
     assert heavy.hears().permits == 3
     assert isinstance(light.ask(), Busy)
