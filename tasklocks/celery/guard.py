@@ -100,9 +100,10 @@ def run_limited(body: Callable[..., Any], work: Work, limits: Sequence[LimitSpec
     leases: list[Lease] = []
     with ExitStack() as held:
         for spec in limits:
-            if _shares(spec, name := spec.key(work.key_args, work.kwargs)):
+            attempt = _attempt(call, spec, settings, spec.key(work.key_args, work.kwargs), run)
+            if _shares(attempt):
                 continue
-            lease = _take(_attempt(call, spec, settings, name, run))
+            lease = _take(attempt)
             if lease is None:
                 return None
             leases.append(held.enter_context(lease))
@@ -124,20 +125,22 @@ def _attempt(call: Call, spec: LimitSpec, settings: Settings, name: str, run: In
     return _Attempt(call, spec, settings, settings.backend(spec.backend), request, run)
 
 
-def _shares(spec: LimitSpec, name: str) -> bool:
+def _shares(attempt: _Attempt) -> bool:
     """Tell whether this call may run under a lease that its caller holds already.
 
     Raises:
         LockBusy: the caller's own leases keep this one from ever being granted.
     """
-    own = [lease for lease in held_leases() if lease.name == name and not lease.lost]
-    if own and spec.reentrant:
+    request = attempt.request
+    own = [lease for lease in held_leases() if lease.name == request.name and lease.backend is attempt.backend]
+    live = [lease for lease in own if not lease.lost]
+    if live and attempt.spec.reentrant:
         return True
-    if own and sum(lease.permits for lease in own) + spec.permits > spec.capacity_now():
+    if live and sum(lease.permits for lease in live) + request.permits > request.capacity:
         raise LockBusy(
-            f"{spec.where}: limit {name!r} is held by the very caller that asks for it again; "
+            f"{attempt.where}: limit {request.name!r} is held by the very caller that asks for it again; "
             "reentrant=True lets the inner call share the lease",
-            name=name,
+            name=request.name,
         )
     return False
 
@@ -234,7 +237,7 @@ def _send_away(attempt: _Attempt, busy: Busy | None, reason: LockBusy) -> Lease:
     waited = attempt.call.waited
     since = waited.since if waited.since is not None or busy is None else busy.server_time
     ends = clock.now() + _time_left(attempt, busy, since)
-    countdown = min(_countdown(attempt, busy), ends - clock.now())
+    countdown = round(min(_countdown(attempt, busy), ends - clock.now()), 3)
     while True:
         try:
             sent = send_again(attempt.call.task, countdown, Waited(waited.times + 1, since))
