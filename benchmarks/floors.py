@@ -1,0 +1,88 @@
+"""The floors: what a mutex costs at the least, with each store's bare commands and none of a lock's promises."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+from benchmarks.pair import Pair
+
+__all__ = ["memory", "redis", "sqlite"]
+
+_POLL = 0.001
+_DELETE_MINE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
+
+_taken: set[str] = set()
+_guard = threading.Lock()
+
+
+def memory(url: str, name: str) -> Pair:
+    """Return a set behind a `threading.Lock`."""
+
+    def acquire() -> bool:
+        with _guard:
+            if name in _taken:
+                return False
+            _taken.add(name)
+            return True
+
+    def release() -> None:
+        with _guard:
+            _taken.discard(name)
+
+    return Pair(_polling(acquire), release)
+
+
+def redis(url: str, name: str) -> Pair:
+    """Return redis-py's `SET key value NX PX`, and the deletion of that very value by a cached script."""
+    from redis import Redis
+
+    client = Redis.from_url(url)
+    mine = secrets.token_hex(8)
+    script = client.script_load(_DELETE_MINE)
+    return Pair(
+        _polling(lambda: bool(client.set(name, mine, nx=True, px=30_000))),
+        lambda: client.evalsha(script, 1, name, mine),
+    )
+
+
+def sqlite(url: str, name: str) -> Pair:
+    """Return one INSERT and one DELETE, each in a transaction, with the settings of the tasklocks backend."""
+    path = url.removeprefix("sqlite:///") + ".floor"
+    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("CREATE TABLE IF NOT EXISTS taken (name TEXT PRIMARY KEY)")
+
+    def acquire() -> bool:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            db.execute("INSERT INTO taken VALUES (?)", (name,))
+        except sqlite3.IntegrityError:
+            db.execute("ROLLBACK")
+            return False
+        db.execute("COMMIT")
+        return True
+
+    def release() -> None:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("DELETE FROM taken WHERE name = ?", (name,))
+        db.execute("COMMIT")
+
+    return Pair(_polling(acquire), release)
+
+
+def _polling(attempt: Callable[[], bool]) -> Callable[[bool], bool]:
+    """Return an acquire that tries again every millisecond: all that bare commands can do."""
+
+    def acquire(blocking: bool) -> bool:
+        while not attempt():
+            if not blocking:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    return acquire

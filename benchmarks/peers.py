@@ -1,0 +1,72 @@
+"""Other libraries' mutexes on Redis, each as its documentation shows it, with an expiry of 30 s like ours.
+
+Each gets a client of its own with redis-py's defaults. Polling intervals stay as they come.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from benchmarks.pair import Pair
+
+__all__ = ["dramatiq", "pottery", "python_redis_lock", "redis_py", "sherlock", "tooz"]
+
+_EXPIRY = 30
+
+
+def redis_py(url: str, name: str) -> Pair:
+    """Return redis-py's own Lock."""
+    from redis import Redis
+
+    lock = Redis.from_url(url).lock(name, timeout=_EXPIRY)
+    return Pair(lambda blocking: bool(lock.acquire(blocking=blocking)), lock.release)
+
+
+def python_redis_lock(url: str, name: str) -> Pair:
+    """Return python-redis-lock's Lock, without its thread that renews."""
+    from redis import Redis
+    from redis_lock import Lock
+
+    lock = Lock(Redis.from_url(url), name, expire=_EXPIRY)
+    return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)
+
+
+def sherlock(url: str, name: str) -> Pair:
+    """Return sherlock's RedisLock."""
+    from redis import Redis
+    from sherlock import RedisLock
+
+    # Its blocking acquire always has a timeout; this one is longer than any run.
+    lock = RedisLock(name, client=Redis.from_url(url), expire=_EXPIRY, timeout=3600)
+    return Pair(lambda blocking: bool(lock.acquire(blocking)), lock.release)
+
+
+def tooz(url: str, name: str) -> Pair:
+    """Return a lock of tooz's redis driver."""
+    from tooz import coordination
+
+    member = f"{os.getpid()}-{os.urandom(4).hex()}".encode()
+    coordinator = coordination.get_coordinator(f"{url.rpartition('/')[0]}?timeout={_EXPIRY}", member)
+    coordinator.start()
+    lock = coordinator.get_lock(name.encode())
+    return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)
+
+
+def dramatiq(url: str, name: str) -> Pair:
+    """Return dramatiq's ConcurrentRateLimiter with one place."""
+    from dramatiq.rate_limits import ConcurrentRateLimiter
+    from dramatiq.rate_limits.backends import RedisBackend
+
+    limiter = ConcurrentRateLimiter(RedisBackend(url=url), name, limit=1, ttl=_EXPIRY * 1000)
+    held = ExitStack()
+    return Pair(lambda _: held.enter_context(limiter.acquire(raise_on_failure=False)), held.close)
+
+
+def pottery(url: str, name: str) -> Pair:
+    """Return pottery's Redlock over this one server."""
+    from pottery import Redlock
+    from redis import Redis
+
+    lock = Redlock(key=name, masters={Redis.from_url(url)}, auto_release_time=_EXPIRY)
+    return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)

@@ -1,0 +1,66 @@
+"""Where the mutexes live: servers of our own on loopback and files of our own, gone when the run is."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.processes import ROOT
+from tests.servers import RedisServer
+
+__all__ = ["STORES", "Store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A place for mutexes.
+
+    Attributes:
+        url: as `tasklocks.connect` takes it.
+        another: the URL of the n-th empty space beside it, behind the same server.
+        port: where its server listens; None if it has none.
+        server_cpu: seconds of processor time that its server has used so far.
+        server_bytes: bytes that its server has in use now.
+    """
+
+    url: str
+    another: Callable[[int], str]
+    port: int | None = None
+    server_cpu: Callable[[], float] = lambda: 0.0
+    server_bytes: Callable[[], int] = lambda: 0
+
+
+def _memory(stack: ExitStack, folder: Path) -> Store:
+    return Store("memory://", lambda number: f"memory://{number}")
+
+
+def _sqlite(stack: ExitStack, folder: Path) -> Store:
+    return Store(f"sqlite:///{folder}/locks.db", lambda number: f"sqlite:///{folder}/locks-{number}.db")
+
+
+def _redis(stack: ExitStack, folder: Path) -> Store:
+    from redis import Redis
+
+    if not RedisServer.installed():
+        subprocess.run([ROOT / "tools" / "apt_install.sh", "redis-server"], check=True)
+    server = stack.enter_context(RedisServer(folder / "redis"))
+    client = stack.enter_context(Redis.from_url(server.url))
+
+    def cpu() -> float:
+        used = client.info("cpu")
+        return float(used["used_cpu_user"] + used["used_cpu_sys"])
+
+    return Store(
+        server.url,
+        lambda number: f"redis://127.0.0.1:{server.port}/{number}",
+        server.port,
+        cpu,
+        lambda: int(client.info("memory")["used_memory"]),
+    )
+
+
+STORES: Mapping[str, Callable[[ExitStack, Path], Store]] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis}
+"""From a store's name to what opens it; the stack closes it."""
