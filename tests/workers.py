@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 
 from tests.processes import ChildProcess, eventually
 
@@ -52,7 +52,18 @@ class Settings:
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in self.environ.items():
                 patch.setenv(variable, value)
-            return importlib.import_module(self.app)
+            with _own_tasks_only():
+                module = importlib.import_module(self.app)
+                module.app.finalize()
+                return module
+
+
+@contextlib.contextmanager
+def _own_tasks_only() -> Iterator[None]:
+    """Keep Celery from registering the tasks that are defined here with every app made later, under names of theirs."""
+    before = set(_state._on_app_finalizers)
+    yield
+    _state._on_app_finalizers.intersection_update(before)
 
 
 def settings(
@@ -185,9 +196,10 @@ def start_worker(
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     name = ["--hostname", f"{secrets.token_hex(4)}@%h", "--pool", pool, "--concurrency", str(concurrency)]
     command = [sys.executable, "-m", "celery", "-A", chosen.app, "worker", *quiet, *name, *args]
+    tasks = tasks or chosen.load()
     process = ChildProcess(command, log=log, env=chosen.environ)
     eventually(lambda: _READY in process.log() or not process.running, within=_START_TIMEOUT)
     if _READY not in process.log():
         process.kill()
         raise RuntimeError(f"the worker did not get ready:\n{process.log()[-4000:]}")
-    return Worker(process, chosen, tasks or chosen.load())
+    return Worker(process, chosen, tasks)

@@ -76,16 +76,32 @@ def _original_message(request: Any) -> dict[str, Any]:
 
 
 def _restore_route(app: Celery, options: dict[str, Any]) -> None:
-    """Replace RabbitMQ's delay exchange, through which a delayed message came, by the task's own queue."""
+    """Name the task's own queue.
+
+    Without it Celery would take the default queue's key for RabbitMQ's delayed delivery; and kombu's virtual transports
+    would lose a message to a topic, whose type only a process knows that declared it: a pool child did not.
+    """
     options.pop("redelivered", None)
-    if not str(options.get("exchange") or "").startswith("celery_delayed"):
-        return
-    del options["exchange"]
-    routing_key = _DELAYED.sub("", options.pop("routing_key", "") or "")
-    for name, queue in app.amqp.queues.items():
-        if queue.routing_key == routing_key:
-            options["queue"] = name
-            return
+    if options.get("priority", 0) is None:
+        del options["priority"]
+    exchange, routing_key = str(options.get("exchange") or ""), str(options.get("routing_key") or "")
+    if exchange.startswith("celery_delayed"):
+        del options["exchange"], options["routing_key"]
+        routing_key = _DELAYED.sub("", routing_key)
+        found = [name for name, queue in app.amqp.queues.items() if queue.routing_key == routing_key]
+    else:
+        found = [name for name, queue in app.amqp.queues.items() if _leads_to(queue, exchange, routing_key)]
+    if found:
+        options["queue"] = found[0]
+
+
+def _leads_to(queue: Any, exchange: str, routing_key: str) -> bool:
+    if not exchange or queue.exchange is None or queue.exchange.name != exchange:
+        return False
+    if queue.exchange.type == "fanout" or queue.routing_key == routing_key:
+        return True
+    words = ({"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word)) for word in (queue.routing_key or "").split("."))
+    return queue.exchange.type == "topic" and bool(re.fullmatch(r"\.".join(words), routing_key))
 
 
 def _countdown(app: Celery, countdown: float) -> float:

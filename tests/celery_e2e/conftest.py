@@ -1,0 +1,120 @@
+"""One prefork worker a broker for all tests that do no harm to it, and ways to hold a limit that its tasks need."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasklocks import Semaphore, connect
+from tasklocks.leases import Lease
+from tests.apps.record import Record
+from tests.conftest import BROKERS, empty_redis_database
+from tests.processes import eventually
+from tests.workers import Worker, worker
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Stage:
+    """A worker, the record of its tasks, and the locks that it uses.
+
+    Attributes:
+        worker: the running worker.
+        record: what its tasks noted.
+        locks: the URL of their locks.
+        events: the events that it sent so far.
+    """
+
+    worker: Worker
+    record: Record
+    locks: str
+    events: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+    @property
+    def tasks(self) -> Any:
+        """The app's module: `stage.tasks.see.delay(…)`."""
+        return self.worker.tasks
+
+    @contextmanager
+    def held(self, limit: str, capacity: int = 1, permits: int = 1) -> Iterator[Lease]:
+        """Keep a limit busy."""
+        with Semaphore(limit, capacity, permits=permits, ttl=10, backend=connect(self.locks)) as lease:
+            yield lease
+
+    def sent_again(self, task_id: str) -> int:
+        """How often a task came back after its first message."""
+        return self.record.count("message", task_id) - 1
+
+    def wait_for_resend(self, task_id: str, times: int = 1) -> None:
+        """Wait until a busy task was sent again so often."""
+        assert eventually(lambda: self.sent_again(task_id) >= times, within=20), (
+            f"sent again {self.sent_again(task_id)}"
+        )
+
+    def events_of(self, task_id: str, kind: str = "") -> list[dict[str, Any]]:
+        """The events about a task, oldest first."""
+        return [event for event in self.events if event.get("uuid") == task_id and event["type"].startswith(kind)]
+
+
+@pytest.fixture(scope="session", params=BROKERS)
+def e2e_broker(request: pytest.FixtureRequest) -> str:
+    """The URL of each kind of broker in turn."""
+    if request.param == "redis":
+        return empty_redis_database(request.getfixturevalue("redis_url"))
+    return request.getfixturevalue("rabbitmq_url")
+
+
+@pytest.fixture(scope="session")
+def stage(e2e_broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A prefork worker with four processes that many tests share."""
+    with make_stage(e2e_broker, redis_url, tmp_path_factory.mktemp("stage"), args=["-E"], concurrency=4) as made:
+        with _capturing(made):
+            yield made
+
+
+@pytest.fixture
+def new_stage(redis_url: str, tmp_path: Path) -> Callable[..., AbstractContextManager[Stage]]:
+    """Return a function that starts a worker of the test's own: `with new_stage(broker, pool="solo") as stage`."""
+    return lambda broker, **options: make_stage(broker, redis_url, tmp_path, **options)
+
+
+@pytest.fixture
+def limit() -> str:
+    """The name of a limit that no other test uses."""
+    return f"limit-{next(_numbers)}"
+
+
+@contextmanager
+def make_stage(
+    broker: str, redis_url: str, folder: Path, *, app: str = "tests.apps.limits", locks: str = "", **options: Any
+) -> Iterator[Stage]:
+    """Run a worker whose tasks write into a record in `folder`; further options are those of `worker`."""
+    record = Record(folder / f"record-{next(_numbers)}.jsonl")
+    locks = locks or f"sqlite:///{folder}/locks.db"
+    # Without it Celery refuses pickle where the tests run as root.
+    env = {"TEST_RECORD": str(record.path), "C_FORCE_ROOT": "1", **options.pop("env", {})}
+    results = empty_redis_database(redis_url)
+    with worker(app, broker=broker, backend=results, locks=locks, env=env, **options) as running:
+        yield Stage(running, record, locks)
+
+
+@contextmanager
+def _capturing(stage: Stage) -> Iterator[None]:
+    """Collect the worker's events with a receiver of Celery's own."""
+    with stage.worker.app.connection_for_read() as connection:
+        receiver = stage.worker.app.events.Receiver(connection, handlers={"*": stage.events.append})
+        thread = threading.Thread(target=lambda: receiver.capture(limit=None, timeout=None, wakeup=False))
+        thread.start()
+        try:
+            yield
+        finally:
+            receiver.should_stop = True
+            thread.join()
