@@ -16,8 +16,17 @@ from tasklocks.types import Holder, LimitState, Waiter
 
 __all__ = ["SCHEMA", "Knock", "Limit", "holders", "inspect", "look", "prune"]
 
-Knock = tuple[str, str]
-"""A waiter that was granted: its owner, and the address at which it listens."""
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """A waiter that was granted a lease, which ends at `expires` unless it is claimed, and where the waiter listens."""
+
+    key: str
+    owner: str
+    token: int
+    expires: float
+    address: str | None
+
 
 SCHEMA = """
 CREATE TABLE tasklocks_meta (version INTEGER NOT NULL, boot TEXT NOT NULL);
@@ -168,6 +177,17 @@ class Limit:
         self._remember()
         return ended
 
+    def take_back(self, knock: Knock) -> None:
+        """End the lease that `knock` is about, unless its owner has claimed it.
+
+        A claim always moves the end of the lease: it is later than the grant and gives the lease no less time.
+        """
+        self.db.execute(
+            "DELETE FROM tasklocks_leases WHERE name = ? AND owner = ? AND token = ? AND expires = ?",
+            (knock.key, knock.owner, knock.token, knock.expires),
+        )
+        self._remember()
+
     def _serve(self) -> list[Knock]:
         knocks: list[Knock] = []
         while self.free > 0 and (head := line.head(self.db, self.key)):
@@ -175,8 +195,9 @@ class Limit:
             if permits > self.free:
                 break
             line.leave(self.db, self.key, owner)
-            self.grant(owner, permits, min(ttl, GRANT_TTL), info)
-            knocks.append((owner, address))
+            ttl = min(ttl, GRANT_TTL)
+            self.grant(owner, permits, ttl, info)
+            knocks.append(Knock(self.key, owner, self.token, self.now + ttl, address))
         return knocks
 
     def _note(self, owner: str, permits: int, ttl: float, token: int) -> None:

@@ -11,12 +11,15 @@ Leases end by the host's boot clock: setting the wall clock changes nothing, and
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
 import random
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from sqlite3 import Cursor
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -26,7 +29,7 @@ from tasklocks.backends._sqlite_ears import PUSH, Ears, Listener, Sleeper
 from tasklocks.backends._sqlite_limit import Knock, Limit, holders, inspect, look, prune
 from tasklocks.backends._sqlite_store import Store
 from tasklocks.backends.base import HOLDERS_SHOWN
-from tasklocks.errors import ConfigurationError
+from tasklocks.errors import BackendUnavailable, ConfigurationError
 from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
 
@@ -42,8 +45,8 @@ class SQLiteBackend:
     """Limits in an SQLite database.
 
     Args:
-        url: `sqlite:///relative.db` or `sqlite:////absolute/path.db`; a relative path is taken from the directory in
-            which the backend is made.
+        url: `sqlite:///relative.db`, `sqlite:///~/at-home.db` or `sqlite:////absolute/path.db`; a relative path is
+            taken from the directory in which the backend is made.
         prefix: two applications with two prefixes in one file never meet.
         options: `timeout`, also as `?timeout=5` in the URL: seconds that a step waits for other processes.
 
@@ -54,14 +57,17 @@ class SQLiteBackend:
     capabilities = Capabilities(push=PUSH, server_clock=False, strict_order=True, multi_host=False)
 
     def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
-        self._path, timeout = _read_url(url, options)
+        path, timeout = _read_url(url, options)
+        self._path = path
         # The first colon that is not escaped ends the prefix, so no name can reach into another prefix.
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A") + ":"
-        self._store = PerProcess(lambda: Store(self._path, timeout))
+        self._store = PerProcess(lambda: Store(path, timeout))
         self._ears = PerProcess(Ears)
         # Not from 0: processes that live for a few steps only must prune now and then, too.
         self._steps = itertools.count(random.randrange(_PRUNE_EVERY))  # noqa: S311 - nothing secret
         self._pruned_to = ""
+        # Also when it is dropped without `close`, and at the end of the process: then SQLite tidies its log away.
+        weakref.finalize(self, _close, self._store, self._ears)
 
     def __repr__(self) -> str:
         return f"SQLiteBackend({self._path!r})"
@@ -103,9 +109,7 @@ class SQLiteBackend:
 
     def close(self) -> None:
         """See `Backend.close`."""
-        for mine in (self._store.take(), self._ears.take()):
-            if mine is not None:
-                mine.close()
+        _close(self._store, self._ears)
 
     def _granted_to(self, request: AcquireRequest) -> Grant | None:
         key = self._prefix + request.name
@@ -117,8 +121,15 @@ class SQLiteBackend:
             work = self._pruning(work)
         answer, knocks = self._store().write(work)
         if knocks and PUSH:
-            self._ears().knock(knocks)
+            self._tell(knocks)
         return answer
+
+    def _tell(self, knocks: Sequence[Knock]) -> None:
+        """Wake those who were granted; what was granted to dead ones goes to the next in line at once."""
+        # If that cannot be done, it lapses soon; the step before has succeeded all the same.
+        with contextlib.suppress(BackendUnavailable):
+            while unheard := self._ears().knock(knocks):
+                knocks = self._store().write(partial(_take_back, unheard))
 
     def _pruning(self, work: Callable[[Cursor, float], T]) -> Callable[[Cursor, float], T]:
         def both(db: Cursor, now: float) -> T:
@@ -126,6 +137,13 @@ class SQLiteBackend:
             return work(db, now)
 
         return both
+
+
+def _close(store: PerProcess[Store], ears: PerProcess[Ears]) -> None:
+    if (opened := store.peek()) is not None:
+        opened.close()
+    if (listening := ears.take()) is not None:
+        listening.close()
 
 
 def _acquire(limit: Limit, request: AcquireRequest) -> tuple[Grant | Busy, list[Knock]]:
@@ -196,6 +214,14 @@ def _release(limit: Limit, keep: float) -> tuple[bool, list[Knock]]:
     return ended, limit.settled()[1]
 
 
+def _take_back(unheard: Sequence[Knock], db: Cursor, now: float) -> list[Knock]:
+    knocks: list[Knock] = []
+    for knock in unheard:
+        look(db, knock.key, knock.owner, now).take_back(knock)
+        knocks += look(db, knock.key, knock.owner, now).settled()[1]
+    return knocks
+
+
 def _force_release(limit: Limit, owner: str | None) -> tuple[int, list[Knock]]:
     limit, knocks = limit.settled()
     ended = limit.take_away(owner)
@@ -216,7 +242,7 @@ def _read_url(url: str, options: Mapping[str, object]) -> tuple[str, float]:
     timeout = _timeout(given.pop("timeout", _TIMEOUT))
     if given:
         raise ConfigurationError(f"sqlite:// knows the option timeout, not {', '.join(sorted(given))}")
-    return os.path.abspath(unquote(place[1:])), timeout
+    return os.path.abspath(os.path.expanduser(unquote(place[1:]))), timeout
 
 
 def _timeout(value: object) -> float:
