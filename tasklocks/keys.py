@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tasklocks.errors import ConfigurationError
@@ -61,18 +61,28 @@ def _from_template(template: str, signature: inspect.Signature, where: str) -> K
     def key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return check_name(formatter.vformat(template, (), bound.arguments), where=f"{where}: lock name")
+        return check_name(formatter.text(template, bound.arguments), where=f"{where}: lock name")
 
     return key
 
 
 def _fields(template: str, where: str) -> list[str]:
     try:
-        return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        return list(_all_fields(template))
     except ValueError as error:
         raise ConfigurationError(
             f"{where}: lock name {template!r} is not a format string ({error}); write {{{{ and }}}} for plain braces"
         ) from error
+
+
+def _all_fields(template: str) -> Iterator[str]:
+    """Yield the fields of a format string, also those inside format specs."""
+    for _, field, spec, conversion in string.Formatter().parse(template):
+        if field is not None:
+            if conversion not in (None, "s", "r", "a"):
+                raise ValueError(f"unknown conversion !{conversion}")
+            yield field
+            yield from _all_fields(spec or "")
 
 
 def _check_field(field: str, template: str, signature: inspect.Signature, where: str) -> None:
@@ -95,12 +105,40 @@ class _KeyFormatter(string.Formatter):
     def __init__(self, where: str) -> None:
         self._where = where
 
+    def text(self, template: str, arguments: Mapping[str, Any]) -> str:
+        try:
+            return self.vformat(template, (), arguments)
+        except ConfigurationError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"{self._where} does not fit this call: {type(error).__name__}: {error}"
+            ) from error
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, int | str]:
+        value, first = super().get_field(field_name, args, kwargs)
+        return self._ordered(value), first
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        return self._stable(value, super().convert_field(value, conversion))
+
     def format_field(self, value: Any, format_spec: str) -> str:
+        return escaped(self._stable(value, str(super().format_field(value, format_spec))))
+
+    def _ordered(self, value: Any) -> Any:
+        """Return `value` so that equal calls show equal texts: JSON keeps no tuples, and the order of keys says nothing."""
         if isinstance(value, (set, frozenset)):
             raise ConfigurationError(f"{self._where}: a set has no stable order; pass a sorted list")
-        text = str(super().format_field(value, format_spec))
-        if _ADDRESS.search(text):
+        if isinstance(value, Mapping):
+            return {key: self._ordered(value[key]) for key in sorted(value, key=repr)}
+        if isinstance(value, (list, tuple)):
+            return [self._ordered(each) for each in value]
+        return value
+
+    def _stable(self, value: Any, shown: Any) -> Any:
+        # A text that only looks like an object with an address is the same text everywhere.
+        if isinstance(shown, str) and not isinstance(value, str) and _ADDRESS.search(shown):
             raise ConfigurationError(
                 f"{self._where}: a {type(value).__name__} has no stable text; use one of its attributes, such as an id"
             )
-        return escaped(text)
+        return shown
