@@ -8,6 +8,8 @@ of its wait.
 
 from __future__ import annotations
 
+import inspect
+import math
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,7 +24,7 @@ from tasklocks.types import Busy
 
 __all__ = ["Countdown", "adaptive", "check_countdown", "seconds_away", "when_unreachable"]
 
-Countdown = float | timedelta | wait_base | Callable[..., float]
+Countdown = float | timedelta | wait_base | Callable[..., float | timedelta]
 """Seconds, a timedelta, or a tenacity wait strategy (called with a `RetryCallState`)."""
 
 SHORTEST = 0.05
@@ -35,7 +37,7 @@ def check_countdown(countdown: Any, where: str) -> Countdown | None:
     """Return `countdown` if it can say how long to stay away; else raise `ConfigurationError`."""
     if countdown is None:
         return None
-    if callable(countdown):
+    if callable(countdown) and _takes_state(countdown):
         return cast(Countdown, countdown)
     if isinstance(countdown, (int, float, timedelta)):
         return seconds(countdown, setting=f"{where}: countdown")
@@ -44,20 +46,36 @@ def check_countdown(countdown: Any, where: str) -> Countdown | None:
     )
 
 
-def seconds_away(countdown: Countdown | None, busy: Busy | None, waits: int, permits: int) -> float:
-    """Return for how long to stay away.
+def _takes_state(strategy: Callable[..., Any]) -> bool:
+    """Tell whether a strategy can be called with a `RetryCallState`: a class of strategies cannot, its instance can."""
+    try:
+        inspect.signature(strategy).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # written in C, without a signature
+    return not isinstance(strategy, type)
+
+
+def seconds_away(countdown: Countdown | None, busy: Busy | None, waits: int, permits: int, where: str) -> float:
+    """Return for how long to stay away, in seconds.
 
     Args:
         countdown: what the user asked for; None: adaptive.
         busy: what the backend said; None if it did not answer.
         waits: how many times the task stayed away already.
         permits: how many permits it needs.
+        where: the task, for errors.
+
+    Raises:
+        ConfigurationError: the user's strategy answers something that is no time to wait.
     """
     if countdown is None:
         return when_unreachable(waits) if busy is None else adaptive(busy, waits, permits)
     if callable(countdown):
-        return max(0.0, float(countdown(_tenacity_state(waits))))
-    return seconds(countdown, setting="countdown")
+        answer = countdown(_tenacity_state(waits))
+        return max(0.0, seconds(answer, setting=f"{where}: what countdown answers", minimum=-math.inf))
+    return seconds(countdown, setting=f"{where}: countdown")
 
 
 def adaptive(busy: Busy, waits: int, permits: int) -> float:

@@ -126,7 +126,7 @@ class _KeyFormatter(string.Formatter):
         return escaped(self._stable(value, str(super().format_field(value, format_spec))))
 
     def _ordered(self, value: Any) -> Any:
-        """Return `value` so that equal calls show equal texts: JSON keeps no tuples, and the order of keys says nothing."""
+        """Return `value` so that equal calls show equal texts: JSON keeps no tuples, keys have no order."""
         if isinstance(value, (set, frozenset)):
             raise ConfigurationError(f"{self._where}: a set has no stable order; pass a sorted list")
         if isinstance(value, Mapping):

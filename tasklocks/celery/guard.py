@@ -256,7 +256,8 @@ def _send_away(attempt: _Attempt, busy: Busy | None, reason: LockBusy) -> Lease:
 
 def _countdown(attempt: _Attempt, busy: Busy | None) -> float:
     chosen = attempt.spec.countdown if attempt.spec.countdown is not None else attempt.settings.countdown
-    return seconds_away(check_countdown(chosen, attempt.where), busy, attempt.call.waited.times, attempt.spec.permits)
+    waits, permits = attempt.call.waited.times, attempt.spec.permits
+    return seconds_away(check_countdown(chosen, attempt.where), busy, waits, permits, attempt.where)
 
 
 def _time_left(attempt: _Attempt, busy: Busy | None, since: float | None) -> float:
