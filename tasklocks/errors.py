@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tasklocks.types import Busy
 
 __all__ = [
+    "BackendRefused",
     "BackendUnavailable",
     "ConfigurationError",
     "LeaseLost",
@@ -65,3 +66,11 @@ class BackendUnavailable(TaskLocksError):  # noqa: N818 - a public name of the c
 
 class ConfigurationError(TaskLocksError, ValueError):
     """A setting, a name or a URL cannot work as given; the message names it and says what would."""
+
+
+class BackendRefused(BackendUnavailable, ConfigurationError):  # noqa: N818 - a kind of BackendUnavailable
+    """The backend answers, but not to these credentials, or not with these rights.
+
+    A worker does not start with such a backend. One that is running already treats it as down, so no task is lost
+    while somebody corrects it.
+    """

@@ -1,0 +1,169 @@
+"""`redis://`, `rediss://`, `redis+sentinel://`: limits in Redis ≥ 6.2 or Valkey.
+
+Does not guarantee: that a lease survives the loss of the server's data. Replication is asynchronous, so a failover can
+forget a lease, and a restart without persistence forgets all; fencing tokens grow on all the same, because a lost
+counter starts from the server's clock. Needs that the server evicts no keys (`maxmemory-policy noeviction`).
+
+A step is one script, so it is atomic and one round trip. All keys of a limit share a hash tag. Time is the server's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from tasklocks import clock
+from tasklocks.backends.redis import _url
+from tasklocks.backends.redis._calls import AnswerLost, Call, Calls
+from tasklocks.backends.redis._ears import Ears, Listener
+from tasklocks.backends.redis._scripts import ACQUIRE, FORCE_RELEASE, INSPECT, RELEASE, RENEW, Script, micros, packed
+from tasklocks.fork import PerProcess
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, Holder, LimitState, Place, Waiter
+
+__all__ = ["RedisBackend"]
+
+_KEYS = ("meta", "leases", "line", "lapses", "away", "away_lapses")
+_NOWHERE = Place("", 0.0)
+
+
+class RedisBackend:
+    """The limits of all processes that use the same database of the same Redis under the same prefix."""
+
+    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True)
+
+    def __init__(self, url: str, *, prefix: str = "tasklocks", **options: Any) -> None:
+        target = _url.read(url, options)
+        self._where = target.where
+        # The first brace ends the prefix and the second the name, so no name reaches into another limit or prefix.
+        self._prefix = _escaped(prefix)
+        self._calls = PerProcess(lambda: Calls(target))
+        self._ears = PerProcess(lambda: Ears(target, self._prefix))
+        self._keys_of = functools.lru_cache(maxsize=1024)(self._made_keys)
+
+    def __repr__(self) -> str:
+        return f"RedisBackend({self._where!r})"
+
+    def acquire(self, request: AcquireRequest) -> Grant | Busy:
+        """See `Backend.acquire`."""
+        meta, keys = self._keys_of(request.name)
+        place = request.place or _NOWHERE
+        ticket = request.owner if place.address else place.ticket
+        args = [request.owner, request.permits, request.capacity, micros(request.ttl), request.info]
+        args += [ticket, micros(place.keep), place.address or ""]
+        if place.address:
+            self._ears().expect(request, meta)
+        asked_at = clock.now()
+        return _answer(request, self._run((ACQUIRE, keys, len(_KEYS), args)), asked_at)
+
+    def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
+        """See `Backend.renew`."""
+        if not grants:
+            return []
+        calls = [self._call(RENEW, grant.name, grant.owner, micros(grant.ttl)) for grant in grants]
+        asked_at = clock.now()
+        try:
+            answers = self._calls().run_all(calls)
+        except AnswerLost:
+            asked_at = clock.now()
+            answers = self._calls().run_all(calls)
+        return [_renewed(grant, answer, asked_at) for grant, answer in zip(grants, answers, strict=True)]
+
+    def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
+        """See `Backend.release`."""
+        call = self._call(RELEASE, name, owner, micros(keep))
+        try:
+            return bool(self._calls().run(call))
+        except AnswerLost:
+            self._calls().run(call)
+            # Ended by this try, or by the first one, whose answer is all that was lost.
+            return True
+
+    def force_release(self, name: str, owner: str | None = None) -> int:
+        """See `Backend.force_release`."""
+        return int(self._run(self._call(FORCE_RELEASE, name, owner or "")))
+
+    def inspect(self, name: str) -> LimitState:
+        """See `Backend.inspect`."""
+        capacity, hold, now, holders, waiters = self._run(self._call(INSPECT, name))
+        return LimitState(
+            name,
+            capacity,
+            tuple(_holder(row, now) for row in holders),
+            tuple(_waiter(row) for row in waiters),
+            float(hold) if hold else None,
+        )
+
+    def listen(self, owner: str) -> Listener:
+        """See `Backend.listen`."""
+        return self._ears().listener(owner)
+
+    @property
+    def listening(self) -> bool:
+        """Whether the connection to listen at stands."""
+        ears = self._ears.peek()
+        return ears is not None and ears.open
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        for mine in (self._calls.take(), self._ears.take()):
+            if mine is not None:
+                mine.close()
+
+    def _call(self, script: Script, name: str, *args: object) -> Call:
+        return script, self._keys_of(name)[1], len(_KEYS), args
+
+    def _run(self, call: Call) -> Any:
+        try:
+            return self._calls().run(call)
+        except AnswerLost:
+            # A server that restarted closed the connections; every step but a release may be done twice.
+            return self._calls().run(call)
+
+    def _made_keys(self, name: str) -> tuple[bytes, bytes]:
+        """Return the first key of a limit, and all of them as they are sent, with their number in front."""
+        keys = [f"{self._prefix}:{{{_escaped(name)}}}:{part}".encode() for part in _KEYS]
+        return keys[0], packed([len(keys), *keys])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+
+
+def _answer(request: AcquireRequest, answer: list[Any], asked_at: float) -> Grant | Busy:
+    if answer[0] == 0:
+        return _busy(answer, asked_at)
+    _, permits, token, now, expires, was = answer
+    deadline = asked_at + (expires - now) / 1e6
+    return Grant(request.name, request.owner, permits, request.ttl, token, deadline, was or None)
+
+
+def _busy(answer: list[Any], asked_at: float) -> Busy:
+    _, first, ahead, capacity, hold, now, was, holders = answer
+    return Busy(
+        retry_after=(first - now) / 1e6 if first else None,
+        ahead=ahead,
+        holders=tuple(_holder(row, now) for row in holders),
+        capacity=capacity,
+        usual_hold=float(hold) if hold else None,
+        server_time=now / 1e6,
+        asked_at=asked_at,
+        capacity_was=was or None,
+    )
+
+
+def _renewed(grant: Grant, answer: list[Any], asked_at: float) -> Grant | None:
+    if not answer:
+        return None
+    permits, token, now, expires = answer
+    return Grant(grant.name, grant.owner, permits, grant.ttl, token, asked_at + (expires - now) / 1e6)
+
+
+def _holder(row: list[Any], now: int) -> Holder:
+    owner, permits, token, since, ends, info = row
+    return Holder(owner.decode(), permits, token, since / 1e6, (ends - now) / 1e6, info.decode())
+
+
+def _waiter(row: list[Any]) -> Waiter:
+    ticket, permits, since, listening, info = row
+    return Waiter(ticket.decode(), permits, since / 1e6, bool(listening), info.decode())

@@ -1,0 +1,149 @@
+"""Scripts called on connections of redis-py, without the client around them, which costs as much as the trip.
+
+A connection serves one thread at a time and goes back to the idle ones after an answer. Whatever else ends a call, also
+an exception that strikes in the middle of it, closes the connection: an answer nobody read would be taken for the next
+one's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from redis.connection import AbstractConnection
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as TimedOut
+
+from tasklocks import clock
+from tasklocks.backends.redis._scripts import Script
+from tasklocks.backends.redis._url import Target
+from tasklocks.errors import BackendRefused, BackendUnavailable, TaskLocksError
+
+__all__ = ["AnswerLost", "Call", "Calls", "translated"]
+
+_FRESH = 1.0  # seconds for which an idle connection is not looked at
+
+Call = tuple[Script, bytes, int, Sequence[object]]
+"""A script, its packed keys, how many these are, and its arguments."""
+
+
+class AnswerLost(BackendUnavailable):
+    """The connection broke before the answer came: the step was done, or it was not."""
+
+
+class Calls:
+    """This process's connections to one Redis."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._idle: deque[tuple[AbstractConnection, float]] = deque()
+
+    def run(self, call: Call) -> Any:
+        """Return the script's answer.
+
+        Raises:
+            AnswerLost: the connection broke.
+            BackendRefused: wrong credentials or rights.
+            BackendUnavailable: no answer, for any other reason.
+        """
+        connection = self._take()
+        try:
+            try:
+                answer = _asked(connection, call[0].by_name(*call[1:]))
+            except NoScriptError:
+                answer = _asked(connection, call[0].in_full(*call[1:]))
+        except BaseException as error:
+            connection.disconnect()
+            self._raise_translated(error)
+            raise
+        self._idle.append((connection, clock.now()))
+        return answer
+
+    def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the scripts' answers; the calls travel together. Raises as `run` does."""
+        connection = self._take()
+        try:
+            connection.send_packed_command([b"".join([call[0].by_name(*call[1:]) for call in calls])], False)
+            answers = [_answer_or_missing(connection) for _ in calls]
+            for index, call in enumerate(calls):
+                if isinstance(answers[index], NoScriptError):
+                    answers[index] = _asked(connection, call[0].in_full(*call[1:]))
+        except BaseException as error:
+            connection.disconnect()
+            self._raise_translated(error)
+            raise
+        self._idle.append((connection, clock.now()))
+        return answers
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop()[0].disconnect()
+
+    def _take(self) -> AbstractConnection:
+        while self._idle:
+            try:
+                connection, used_at = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if clock.now() < used_at + _FRESH or _is_alive(connection):
+                return connection
+            connection.disconnect()
+        connection = self._target.connection()
+        try:
+            connection.connect()
+        except (RedisError, OSError) as error:
+            raise translated(error, self._target.where) from error
+        return connection
+
+    def _raise_translated(self, error: BaseException) -> None:
+        if isinstance(error, (RedisError, OSError)):
+            raise translated(error, self._target.where) from error
+
+
+def translated(error: Exception, where: str) -> TaskLocksError:
+    """Return what to raise for an error of redis-py; `where` tells which Redis it was."""
+    if isinstance(error, (AuthenticationError, AuthenticationWrongNumberOfArgsError)) or _is_refusal(error):
+        return BackendRefused(f"{where} refuses the user or the password of the URL: {error}")
+    if isinstance(error, NoPermissionError):
+        return BackendRefused(f"{where} does not let this user do what locks need (see docs, Redis, rights): {error}")
+    if isinstance(error, TimedOut):
+        return BackendUnavailable(f"{where} does not answer: {error}")
+    if isinstance(error, (NotConnected, OSError)):
+        return AnswerLost(f"{where} cannot be reached: {error}")
+    if str(error).startswith(("MOVED", "CROSSSLOT", "CLUSTERDOWN")):
+        return BackendRefused(f"{where} is a node of a Redis Cluster; name a single server or a sentinel: {error}")
+    return BackendUnavailable(f"{where} cannot do it now: {error}")
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and str(error).startswith(("WRONGPASS", "NOAUTH"))
+
+
+def _asked(connection: AbstractConnection, packed: bytes) -> Any:
+    connection.send_packed_command([packed], False)
+    return connection.read_response()
+
+
+def _answer_or_missing(connection: AbstractConnection) -> Any:
+    try:
+        return connection.read_response()
+    except NoScriptError as error:
+        return error
+
+
+def _is_alive(connection: AbstractConnection) -> bool:
+    """Tell whether nothing waits to be read: not the server's goodbye, nor anything else that nobody asked for."""
+    try:
+        return not connection.can_read(0)
+    except (RedisError, OSError):
+        return False

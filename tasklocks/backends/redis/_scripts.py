@@ -1,0 +1,65 @@
+"""The steps as Lua scripts, packed for the wire."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION
+
+__all__ = ["ACQUIRE", "FORCE_RELEASE", "INSPECT", "RELEASE", "RENEW", "Script", "micros", "packed"]
+
+_DEAF_AT_MOST = 100  # waiters that one step passes over
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One step.
+
+    Attributes:
+        source: what to send to a server that does not know the script yet.
+        sha: its name on the server.
+    """
+
+    source: bytes
+    sha: bytes
+
+    def by_name(self, keys: bytes, key_count: int, args: Sequence[object]) -> bytes:
+        """Return the packed call, for a server that knows the script."""
+        return b"*%d\r\n$7\r\nEVALSHA\r\n%b%b" % (3 + key_count + len(args), self.sha, keys) + packed(args)
+
+    def in_full(self, keys: bytes, key_count: int, args: Sequence[object]) -> bytes:
+        """Return the packed call that brings the script along."""
+        return b"*%d\r\n$4\r\nEVAL\r\n%b%b" % (3 + key_count + len(args), self.source, keys) + packed(args)
+
+
+def packed(args: Sequence[object]) -> bytes:
+    """Return the arguments as bulk strings of the Redis protocol."""
+    texts = [arg if isinstance(arg, bytes) else str(arg).encode() for arg in args]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts])
+
+
+def micros(seconds: float) -> int:
+    """Return the microseconds that scripts reckon in."""
+    return round(seconds * 1_000_000)
+
+
+def _script(name: str) -> Script:
+    constants = (
+        f"local GRANT_TTL, RETENTION = {micros(GRANT_TTL)}, {micros(RETENTION)}\n"
+        f"local HOLD_WEIGHT, HOLDERS_SHOWN, DEAF_AT_MOST = {HOLD_WEIGHT}, {HOLDERS_SHOWN}, {_DEAF_AT_MOST}\n"
+    )
+    parts = [_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in ("limit", name)]
+    source = "".join([constants, *parts]).encode()
+    return Script(packed([source]), packed([hashlib.sha1(source).hexdigest()]))  # noqa: S324 - as Redis names scripts
+
+
+ACQUIRE = _script("acquire")
+RENEW = _script("renew")
+RELEASE = _script("release")
+FORCE_RELEASE = _script("force_release")
+INSPECT = _script("inspect")

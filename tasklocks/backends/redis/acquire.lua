@@ -1,0 +1,35 @@
+local owner, permits, wanted, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local info, ticket, lasts, address = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local listening, waits = address ~= '', lasts > 0
+
+drop()
+local was = 0
+if capacity ~= wanted then
+  was, capacity = capacity, wanted
+  redis.call('HSET', meta, 'capacity', text(capacity))
+end
+local stopped = serve(listening and ticket or '')
+
+local mine = lease_of(owner)
+if mine and not mine.closed then
+  extend(owner, ttl)
+  return {1, mine.permits, mine.token, now, now + ttl, was}
+end
+if not mine and not stopped and permits <= free_permits() then
+  grant(owner, permits, ttl, info)
+  if waits then
+    leave(AWAY, ticket)
+  end
+  return {1, permits, token, now, now + ttl, was}
+end
+
+local ahead
+if waits then
+  local where = listening and LISTENING or AWAY
+  take_place(where, ticket, {permits = permits, ttl = ttl, address = address, info = info}, lasts)
+  ahead = redis.call('ZRANK', where[1], ticket) + (listening and 0 or redis.call('ZCARD', line))
+else
+  ahead = redis.call('ZCARD', line) + redis.call('ZCARD', away)
+end
+local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+return {0, first and tonumber(first) or 0, ahead, capacity, hold and tostring(hold) or '', now, was, holders(HOLDERS_SHOWN)}
