@@ -13,7 +13,7 @@ from typing import Any
 from celery import shared_task, signals
 from kombu import Exchange, Queue
 
-from tasklocks import LockedTask, current_lease, locked
+from tasklocks import LeaseLost, LockedTask, current_lease, locked
 from tests.apps import make_app
 from tests.apps.record import note, section
 
@@ -175,7 +175,7 @@ def failing(self: Any, limit: str, key: str, failures: int) -> int:
     return self.request.retries
 
 
-@app.task(bind=True, autoretry_for=(OSError,), retry_backoff=0.05, retry_jitter=False, max_retries=3)
+@app.task(bind=True, autoretry_for=(OSError,), default_retry_delay=0.05, max_retries=3)
 @locked("{limit}", countdown=0.05)
 def failing_automatically(self: Any, limit: str, key: str, failures: int) -> int:
     note("attempt", key, retries=self.request.retries)
@@ -241,3 +241,71 @@ def early(limit: str, hold: float = 0.02) -> str:
     with section(limit):
         time.sleep(hold)
     return "ran"
+
+
+# Tasks that run until the test says so: until the file `gate` is there.
+
+
+@app.task(acks_late=True)
+@locked("{limit}")
+def late_until(limit: str, gate: str) -> int:
+    return _until(limit, gate)
+
+
+@app.task
+@locked("{limit}")
+def until(limit: str, gate: str) -> int:
+    return _until(limit, gate)
+
+
+@app.task
+@locked("{limit}", on_busy="wait")
+def waiting_until(limit: str, gate: str) -> int:
+    return _until(limit, gate)
+
+
+def _until(limit: str, gate: str) -> int:
+    token = current_lease().fencing_token
+    with section(limit, token=token):
+        while not os.path.exists(gate):
+            time.sleep(0.02)
+    return token
+
+
+@app.task
+@locked("{limit}", ttl=2)
+def spinning(limit: str) -> str:
+    """Run until the lease is lost, in steps that every pool can interrupt."""
+    note("begin", limit)
+    try:
+        for _ in range(400):
+            time.sleep(0.05)
+    except LeaseLost:
+        note("lost", limit)
+        raise
+    return "ran to its end"
+
+
+@app.task(acks_late=True)
+@locked("{limit}", countdown=0.5)
+def patiently(limit: str) -> str:
+    with section(limit):
+        time.sleep(0.01)
+    return "ran"
+
+
+@app.task
+@locked("{limit}", ttl=2)
+def brief_until(limit: str, gate: str) -> int:
+    return _until(limit, gate)
+
+
+@app.task
+@locked("{limit}", ttl=2)
+def ending_slowly(limit: str) -> None:
+    """Take its time to end: the permit is needed until then."""
+    with section(limit):
+        try:
+            time.sleep(20)
+        finally:
+            time.sleep(1.5)

@@ -15,9 +15,13 @@ import pytest
 from tasklocks import Semaphore, connect
 from tasklocks.leases import Lease
 from tests.apps.record import Record
-from tests.conftest import BROKERS, empty_redis_database
+from tests.conftest import BROKERS, SHARED_BACKENDS, empty_redis_database
 from tests.processes import eventually
 from tests.workers import Worker, worker
+
+STAGES = [("redis", "sqlite"), ("rabbitmq", "sqlite")]
+LOCKS = [name for name in SHARED_BACKENDS if name in {locks for _, locks in STAGES}]
+POOLS = ["prefork", "threads", "solo", "gevent"]
 
 _numbers = itertools.count(1)
 
@@ -49,6 +53,20 @@ class Stage:
         with Semaphore(limit, capacity, permits=permits, ttl=10, backend=connect(self.locks)) as lease:
             yield lease
 
+    @contextmanager
+    def gate(self) -> Iterator[str]:
+        """Hold up the tasks that get this path, until the block is left."""
+        path = Path(f"{self.record.path}-gate-{next(_numbers)}")
+        try:
+            yield str(path)
+        finally:
+            path.touch()
+
+    def wait_for(self, kind: str, key: str, times: int = 1, within: float = 20.0) -> list[dict[str, Any]]:
+        """Wait until the tasks noted so many facts, and return them."""
+        assert eventually(lambda: self.record.count(kind, key) >= times, within=within), self.record.facts(kind, key)
+        return self.record.facts(kind, key)
+
     def sent_again(self, task_id: str) -> int:
         """How often a task came back after its first message."""
         return self.record.count("message", task_id) - 1
@@ -64,20 +82,26 @@ class Stage:
         return [event for event in self.events if event.get("uuid") == task_id and event["type"].startswith(kind)]
 
 
-@pytest.fixture(scope="session", params=BROKERS)
-def e2e_broker(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="session", params=STAGES, ids="broker={0[0]}-locks={0[1]}".format)
+def stage(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A prefork worker with four processes that many tests share: each kind of broker and of locks."""
+    broker, locks = request.param
+    folder = tmp_path_factory.mktemp("stage")
+    options = {"locks": new_locks(locks, folder, redis_url), "args": ["-E"], "concurrency": 4}
+    with make_stage(broker_of(request, broker), redis_url, folder, **options) as made, _capturing(made):
+        yield made
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> str:
     """The URL of each kind of broker in turn."""
-    if request.param == "redis":
-        return empty_redis_database(request.getfixturevalue("redis_url"))
-    return request.getfixturevalue("rabbitmq_url")
+    return broker_of(request, request.param)
 
 
-@pytest.fixture(scope="session")
-def stage(e2e_broker: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A prefork worker with four processes that many tests share."""
-    with make_stage(e2e_broker, redis_url, tmp_path_factory.mktemp("stage"), args=["-E"], concurrency=4) as made:
-        with _capturing(made):
-            yield made
+@pytest.fixture(params=LOCKS)
+def locks_url(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> str:
+    """The URL of each kind of locks in turn, empty."""
+    return new_locks(request.param, tmp_path, redis_url)
 
 
 @pytest.fixture
@@ -90,6 +114,18 @@ def new_stage(redis_url: str, tmp_path: Path) -> Callable[..., AbstractContextMa
 def limit() -> str:
     """The name of a limit that no other test uses."""
     return f"limit-{next(_numbers)}"
+
+
+def broker_of(request: pytest.FixtureRequest, kind: str) -> str:
+    """Return the URL of a broker."""
+    if kind == "redis":
+        return empty_redis_database(request.getfixturevalue("redis_url"))
+    return request.getfixturevalue("rabbitmq_url")
+
+
+def new_locks(kind: str, folder: Path, redis_url: str) -> str:
+    """Return the URL of empty locks."""
+    return f"sqlite:///{folder}/locks-{next(_numbers)}.db" if kind == "sqlite" else empty_redis_database(redis_url)
 
 
 @contextmanager
