@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,7 +22,8 @@ class Contestant:
         role: `floor` (the bare commands), `tasklocks` or `peer`.
         make: from the store's URL and a name to the mutex of that name, as one process uses it.
         package: the distribution that it needs; empty: nothing beyond this project and Python.
-        waits: whether a blocking acquire is its own; only such ones are measured under contention.
+        waits: whether its acquire can wait; only such ones are measured under contention.
+        keep: from URL, name and ttl to a lease that it keeps alive by itself; None if it has no such thing.
     """
 
     name: str
@@ -31,17 +32,25 @@ class Contestant:
     make: Callable[[str, str], Pair]
     package: str = ""
     waits: bool = True
+    keep: Callable[[str, str, float], object] | None = None
 
 
 CONTESTANTS = (
     Contestant("floor: dict + threading.Lock", "memory", "floor", floors.memory, waits=False),
     Contestant("tasklocks memory", "memory", "tasklocks", ours.lock, waits=False),
     Contestant("floor: two SQLite transactions", "sqlite", "floor", floors.sqlite),
-    Contestant("tasklocks sqlite", "sqlite", "tasklocks", ours.lock),
+    Contestant("tasklocks sqlite", "sqlite", "tasklocks", ours.lock, keep=ours.kept),
     Contestant("floor: SET NX PX + EVALSHA", "redis", "floor", floors.redis, "redis", waits=False),
-    Contestant("tasklocks redis", "redis", "tasklocks", ours.lock, "redis"),
+    Contestant("tasklocks redis", "redis", "tasklocks", ours.lock, "redis", keep=ours.kept),
     Contestant("redis-py Lock", "redis", "peer", peers.redis_py, "redis"),
-    Contestant("python-redis-lock", "redis", "peer", peers.python_redis_lock, "python-redis-lock"),
+    Contestant(
+        "python-redis-lock",
+        "redis",
+        "peer",
+        peers.python_redis_lock,
+        "python-redis-lock",
+        keep=peers.python_redis_lock_kept,
+    ),
     Contestant("sherlock", "redis", "peer", peers.sherlock, "sherlock"),
     Contestant("tooz redis", "redis", "peer", peers.tooz, "tooz"),
     Contestant("dramatiq Concurrent", "redis", "peer", peers.dramatiq, "dramatiq", waits=False),
@@ -50,10 +59,10 @@ CONTESTANTS = (
 
 
 def chosen(words: Sequence[str]) -> tuple[Contestant, ...]:
-    """Return the contestants whose name contains one of `words`, with the floors they are compared to."""
+    """Return the contestants whose store or name one of `words` is in, with the floors they are compared to."""
     if not words:
         return CONTESTANTS
-    named = [each for each in CONTESTANTS if any(word in each.name for word in words)]
+    named = [each for each in CONTESTANTS if any(word in f"{each.store} {each.name}" for word in words)]
     stores = {each.store for each in named}
     return tuple(each for each in CONTESTANTS if each in named or (each.role == "floor" and each.store in stores))
 
@@ -71,8 +80,3 @@ def release_of(contestant: Contestant) -> str | None:
         return version(contestant.package)
     except PackageNotFoundError:
         return None
-
-
-def installed(contestants: Sequence[Contestant]) -> Iterator[Contestant]:
-    """Yield those whose package is there."""
-    return (each for each in contestants if release_of(each) is not None)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 __all__ = ["Block", "Subject", "in_rounds", "percentile", "ratio", "summary"]
 
-ROUND = 0.2
-"""Seconds of one contestant's turn."""
+_ROUNDS = 25
+"""Turns of each contestant: enough for a median over rounds to pass over a few that were disturbed."""
 
 _WARM_UP = 0.05
 
@@ -57,14 +57,15 @@ def in_rounds(subjects: Mapping[str, Subject], seconds: float) -> dict[str, list
     for subject in subjects.values():
         _turn(subject, _WARM_UP)
     blocks: dict[str, list[Block]] = {name: [] for name in subjects}
-    for _ in range(max(3, round(seconds / ROUND))):
+    for _ in range(_ROUNDS):
+        # Between the rounds, so that nobody pays for what another one left behind.
+        gc.collect()
         for name in random.sample(list(subjects), len(subjects)):
-            blocks[name].append(_turn(subjects[name], ROUND))
+            blocks[name].append(_turn(subjects[name], seconds / _ROUNDS))
     return blocks
 
 
 def _turn(subject: Subject, seconds: float) -> Block:
-    gc.collect()
     times: list[float] = []
     call, clock = subject.call, time.perf_counter
     server_cpu, cpu = subject.server_cpu(), time.process_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.pair import Pair
 from tasklocks import Lease, Lock, LockBusy
 
-__all__ = ["lock"]
+__all__ = ["kept", "lock"]
 
 
 def lock(url: str, name: str) -> Pair:
@@ -21,3 +21,8 @@ def lock(url: str, name: str) -> Pair:
         return True
 
     return Pair(acquire, lambda: held.pop().release())
+
+
+def kept(url: str, name: str, ttl: float) -> Lease:
+    """Return a lease, which is renewed until it is released."""
+    return Lock(name, ttl=ttl, backend=url).acquire(blocking=False)

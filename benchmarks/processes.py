@@ -1,19 +1,19 @@
-"""Runs one function in several processes at once and collects what they return."""
+"""Runs functions in processes of their own: several at once, or one to talk with."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = ["CONTEXT", "together"]
+__all__ = ["partner", "together"]
 
 # Children are forked from a process that has imported everything and started nothing: 50 of them start in a second,
 # and none inherits a connection or a thread.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
     [
         "benchmarks.contestants",
         "tasklocks.backends.sqlite",
@@ -33,10 +33,10 @@ def together(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, 
     Raises:
         RuntimeError: one of them ended without an answer, or not `within` so many seconds.
     """
-    gate = CONTEXT.Barrier(len(arguments))
-    pipes = [CONTEXT.Pipe(duplex=False) for _ in arguments]
+    gate = _CONTEXT.Barrier(len(arguments))
+    pipes = [_CONTEXT.Pipe(duplex=False) for _ in arguments]
     children = [
-        CONTEXT.Process(target=_child, args=(sender, gate, work, each), daemon=True)
+        _CONTEXT.Process(target=_child, args=(sender, gate, work, each), daemon=True)
         for (_, sender), each in zip(pipes, arguments, strict=True)
     ]
     try:
@@ -47,6 +47,21 @@ def together(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, 
     finally:
         for child in children:
             _end(child)
+
+
+@contextmanager
+def partner(work: Callable[..., Any], *arguments: Any) -> Iterator[Connection]:
+    """Run `work(connection, *arguments)` in a process of its own and yield the other end of the connection."""
+    here, there = _CONTEXT.Pipe()
+    child = _CONTEXT.Process(target=work, args=(there, *arguments), daemon=True)
+    child.start()
+    # The child's own copy is then the last one: if the child dies, whoever waits for its answer is told.
+    there.close()
+    try:
+        yield here
+    finally:
+        here.close()
+        _end(child)
 
 
 def _child(sender: Connection, gate: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.processes import ROOT
 from tests.servers import RedisServer
 
-__all__ = ["STORES", "Store"]
+__all__ = ["STORES", "Store", "through"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,9 @@ def _redis(stack: ExitStack, folder: Path) -> Store:
 
 STORES: Mapping[str, Callable[[ExitStack, Path], Store]] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis}
 """From a store's name to what opens it; the stack closes it."""
+
+
+def through(store: Store, port: int) -> str:
+    """Return the store's URL as it is behind a relay that listens at `port`."""
+    parts = urlsplit(store.url)
+    return parts._replace(netloc=parts.netloc.replace(f":{store.port}", f":{port}")).geturl()

@@ -1,0 +1,96 @@
+"""What is measured: one table; a new comparison is one module and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import contended, growth, handoff, renewal, uncontended
+from benchmarks.plan import Plan
+from benchmarks.tables import Column
+
+__all__ = ["MEASURES", "Measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One comparison.
+
+    Attributes:
+        title: what it is, in a line.
+        run: measures and returns the rows.
+        columns: of its table.
+    """
+
+    title: str
+    run: Callable[[Plan], list[dict[str, Any]]]
+    columns: Sequence[Column]
+
+
+_WHO = (Column("store", "store"), Column("contestant", "contestant"))
+
+MEASURES: Mapping[str, Measure] = {
+    "pair": Measure(
+        "Uncontended acquire and release",
+        uncontended.measure,
+        (
+            *_WHO,
+            Column("p50_us", "p50 µs", ".1f"),
+            Column("times_floor", "x floor", ".2f"),
+            Column("p99_us", "p99 µs", ".0f"),
+            Column("per_second", "pairs/s", ".0f"),
+            Column("round_trips", "round trips", ".1f"),
+            Column("client_cpu_us", "client CPU µs", ".0f"),
+            Column("server_cpu_us", "server CPU µs", ".0f"),
+        ),
+    ),
+    "growth": Measure(
+        "A step among many other holders and waiters",
+        growth.measure,
+        (
+            Column("store", "store"),
+            Column("crowd", "step, crowd"),
+            Column("p50_us", "p50 µs", ".1f"),
+            Column("times_base", "x the smallest crowd", ".2f"),
+            Column("p99_us", "p99 µs", ".0f"),
+        ),
+    ),
+    "contended": Measure(
+        "Many processes on one mutex, no hold time",
+        contended.measure,
+        (
+            Column("processes", "processes", "d"),
+            *_WHO,
+            Column("per_second", "sections/s", ".0f"),
+            Column("evenness", "min/max", ".2f"),
+            Column("fewest", "fewest", "d"),
+            Column("most", "most", "d"),
+            Column("p99_wait_ms", "p99 wait ms", ".1f"),
+            Column("longest_wait_ms", "longest ms", ".0f"),
+            Column("overlaps", "overlaps", "d"),
+        ),
+    ),
+    "handoff": Measure(
+        "From release to the next waiter inside",
+        handoff.measure,
+        (
+            *_WHO,
+            Column("p50_ms", "p50 ms", ".2f"),
+            Column("p99_ms", "p99 ms", ".2f"),
+            Column("longest_ms", "longest ms", ".2f"),
+            Column("handoffs", "hand-offs", "d"),
+        ),
+    ),
+    "renewal": Measure(
+        "Keeping leases alive in one process",
+        renewal.measure,
+        (
+            Column("leases", "leases", "d"),
+            *_WHO,
+            Column("threads", "threads", "d"),
+            Column("trips_per_second", "round trips/s", ".1f"),
+            Column("cpu_ms_per_second", "CPU ms/s", ".1f"),
+        ),
+    ),
+}

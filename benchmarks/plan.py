@@ -1,0 +1,93 @@
+"""What one run measures: which contestants, where, and how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.contestants import Contestant, release_of
+from benchmarks.pair import prove_exclusion
+from benchmarks.stores import STORES, Store
+from tasklocks import ConfigurationError
+
+__all__ = ["FULL", "QUICK", "Plan", "Scale", "prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        seconds: of measuring for each contestant in each comparison.
+        crowd: how many others hold and wait, smallest first.
+        processes: how many processes want one mutex at once.
+        handoffs: from holder to waiter, for each contestant.
+        leases: how many are renewed at once.
+        ttl: seconds that each of them lasts.
+    """
+
+    seconds: float
+    crowd: Sequence[int]
+    processes: Sequence[int]
+    handoffs: int
+    leases: Sequence[int]
+    ttl: int
+
+
+FULL = Scale(seconds=5.0, crowd=(1, 100, 10_000), processes=(2, 10, 50), handoffs=100, leases=(1, 100, 1000), ttl=3)
+QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(1, 10), ttl=1)
+"""Shows that everything runs; its figures mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run, with its stores open.
+
+    Attributes:
+        contestants: who is measured; each has proven that it excludes.
+        skipped: who is not, and why.
+        stores: where, by name.
+        scale: how much.
+    """
+
+    contestants: Sequence[Contestant]
+    skipped: Mapping[str, str]
+    stores: Mapping[str, Store]
+    scale: Scale
+
+    def url(self, contestant: Contestant) -> str:
+        """Return the URL of the contestant's store."""
+        return self.stores[contestant.store].url
+
+    def ours(self) -> list[Contestant]:
+        """Return tasklocks on each of the stores."""
+        return [each for each in self.contestants if each.role == "tasklocks"]
+
+
+@contextmanager
+def prepared(contestants: Sequence[Contestant], scale: Scale) -> Iterator[Plan]:
+    """Open the stores that the contestants need, prove that each contestant excludes, and close all at the end."""
+    present = [each for each in contestants if release_of(each) is not None]
+    skipped = {each.name: f"{each.package} is not installed" for each in contestants if each not in present}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="tasklocks-bench-")))
+        stores = {name: STORES[name](stack, folder) for name in dict.fromkeys(each.store for each in present)}
+        refused = {each.name: _refusal(each, stores[each.store].url) for each in present}
+        skipped.update({name: reason for name, reason in refused.items() if reason})
+        yield Plan([each for each in present if each.name not in skipped], skipped, stores, scale)
+
+
+def _refusal(contestant: Contestant, url: str) -> str:
+    """Return why the contestant cannot take part although its package is there; empty if it can.
+
+    Raises:
+        RuntimeError: it can, but it excludes nobody.
+    """
+    try:
+        prove_exclusion(contestant.make, url, f"proof of {contestant.name}")
+    except ConfigurationError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,130 @@
+"""What tasklocks promises about its costs, checked against the rows that were measured."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.tables import Column
+
+__all__ = ["COLUMNS", "TARGETS", "checked"]
+
+Rows = Sequence[Mapping[str, Any]]
+
+COLUMNS = (
+    Column("promise", "promise"),
+    Column("bound", "bound"),
+    Column("measured", "measured", ".2f"),
+    Column("kept", "kept"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One promise.
+
+    Attributes:
+        promise: in words.
+        measure: whose rows tell.
+        figure: from these rows to the figure; None if they do not tell.
+        is_kept: compares the figure with the bound.
+        bound: what the promise says.
+    """
+
+    promise: str
+    measure: str
+    figure: Callable[[Rows], float | None]
+    is_kept: Callable[[float, float], bool]
+    bound: float
+
+
+def checked(results: Mapping[str, Rows]) -> list[dict[str, Any]]:
+    """Return a row for each promise: the figure and whether it is kept; both None if it was not measured."""
+    return [_checked(target, results.get(target.measure, ())) for target in TARGETS]
+
+
+def _checked(target: Target, rows: Rows) -> dict[str, Any]:
+    figure = target.figure(rows)
+    return {
+        "promise": target.promise,
+        "bound": f"{_SIGNS[target.is_kept]} {target.bound:g}",
+        "measured": figure,
+        "kept": None if figure is None else "yes" if target.is_kept(figure, target.bound) else "no",
+    }
+
+
+def _value(key: str, **where: object) -> Callable[[Rows], float | None]:
+    """Return what finds `key` in the one row that `where` describes."""
+    return lambda rows: next((row[key] for row in rows if where.items() <= row.items()), None)
+
+
+def _worst(key: str, words: str = "", **where: object) -> Callable[[Rows], float | None]:
+    """Return what finds the largest `key` of the rows that `where` describes and that contain `words`."""
+    return lambda rows: max(
+        (row[key] for row in rows if where.items() <= row.items() and words in row.get("crowd", "")), default=None
+    )
+
+
+def _beside_fastest_peer(rows: Rows) -> float | None:
+    ours = _value("p50_us", contestant="tasklocks redis")(rows)
+    peers = [row["p50_us"] for row in rows if row["role"] == "peer" and row["store"] == "redis"]
+    return ours / min(peers) if ours is not None and peers else None
+
+
+_SIGNS = {operator.le: "≤", operator.lt: "<", operator.ge: "≥", operator.eq: "="}
+
+
+def _in_line(store: str, sections: float) -> list[Target]:
+    who = {"contestant": f"tasklocks {store}", "processes": 50}
+    return [
+        Target(
+            f"{store}, 50 processes: critical sections a second",
+            "contended",
+            _value("per_second", **who),
+            operator.ge,
+            sections,
+        ),
+        Target(
+            f"{store}, 50 processes: fewest sections of a process, of the most",
+            "contended",
+            _value("evenness", **who),
+            operator.ge,
+            0.8,
+        ),
+    ]
+
+
+TARGETS = (
+    Target("redis, pair: p50, x floor", "pair", _value("times_floor", contestant="tasklocks redis"), operator.le, 1.25),
+    Target("redis, pair: round trips", "pair", _value("round_trips", contestant="tasklocks redis"), operator.le, 2),
+    Target("redis, pair: p50, x the fastest peer", "pair", _beside_fastest_peer, operator.lt, 1),
+    Target(
+        "sqlite, pair: p50, x floor", "pair", _value("times_floor", contestant="tasklocks sqlite"), operator.le, 2.5
+    ),
+    Target(
+        "redis, pair among up to 10 000 other limits: p50, x the smallest crowd",
+        "growth",
+        _worst("times_base", "other limits", store="redis"),
+        operator.lt,
+        1.1,
+    ),
+    Target(
+        "redis, 10 000 waiters of the same limit: p50, x the smallest crowd",
+        "growth",
+        _worst("times_base", "10000", store="redis"),
+        operator.lt,
+        2,
+    ),
+    *_in_line("redis", 1000),
+    *_in_line("sqlite", 1700),
+    Target("any mutex of tasklocks: overlaps", "contended", _worst("overlaps", role="tasklocks"), operator.eq, 0),
+    Target(
+        "redis, up to 1 000 leases of a process: threads that renew",
+        "renewal",
+        _worst("threads", contestant="tasklocks redis"),
+        operator.le,
+        1,
+    ),
+)
