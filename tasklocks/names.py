@@ -38,7 +38,7 @@ def check_name(name: object, *, where: str = "the limit's name") -> str:
     if not isinstance(name, str):
         raise ConfigurationError(f"{where} must be a text, not {type(name).__name__} {_short(name)}")
     if not name.strip():
-        raise ConfigurationError(f"{where} is empty; give the limit a name")
+        raise ConfigurationError(f"{where} is empty")
     if len(name) > MAX_NAME:
         raise ConfigurationError(
             f"{where} has {len(name)} characters, {MAX_NAME} are allowed: {_short(name)}; "

@@ -16,7 +16,7 @@ from tasklocks.leases import Lease, held_leases
 from tasklocks.names import check_name
 from tasklocks.types import AcquireRequest
 
-__all__ = ["Capacity", "Lock", "Semaphore", "check_capacity", "check_permits", "check_ttl"]
+__all__ = ["Capacity", "Lock", "Semaphore", "check_capacity", "check_permits", "check_ttl", "connected"]
 
 Capacity = int | Callable[[], int]
 """How many permits a limit has: a number, or a function that is asked at each acquire."""
@@ -57,7 +57,7 @@ class Semaphore:
         self._capacity = capacity if callable(capacity) else check_capacity(capacity, where)
         self._permits = check_permits(permits, capacity, where)
         self._ttl = seconds(ttl, setting=f"{where}: ttl", exclusive=True)
-        self._backend = backend if backend is not None and not isinstance(backend, str) else connect(backend)
+        self._backend = connected(backend, where)
         check_ttl(self._ttl, self._backend, where)
 
     def __repr__(self) -> str:
@@ -140,3 +140,13 @@ def check_ttl(ttl: float, backend: Backend, where: str) -> float:
     if ttl < least:
         raise ConfigurationError(f"{where}: ttl is {ttl:g} s, this backend can keep {least:g} s at the least")
     return ttl
+
+
+def connected(backend: str | Backend | None, where: str) -> Backend:
+    """Return the backend that is meant; else raise `ConfigurationError`, with the setting that names it."""
+    if backend is not None and not isinstance(backend, str):
+        return backend
+    try:
+        return connect(backend)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {'backend' if backend else 'TASKLOCKS_URL'}: {error}") from error

@@ -79,6 +79,8 @@ def connect(
 
 def scheme_of(url: str) -> str:
     """Return the URL's scheme; never shows the URL itself, for it may hold a password."""
+    if not isinstance(url, str):
+        raise ConfigurationError(f"a backend URL must be a text, not {type(url).__name__}")
     scheme, separator, _ = url.partition("://")
     if not separator or not scheme:
         raise ConfigurationError(

@@ -11,6 +11,8 @@ from celery import Celery, _state
 from tasklocks.backends import DEFAULT_PREFIX, Backend, connect
 from tasklocks.backoff import Countdown, check_countdown
 from tasklocks.durations import seconds
+from tasklocks.errors import ConfigurationError
+from tasklocks.names import check_name
 
 __all__ = ["DEFAULT_TTL", "Settings", "app_in_use", "settings_of"]
 
@@ -36,11 +38,28 @@ class Settings:
     countdown: Countdown | None = None
     options: Mapping[str, Any] | None = None
 
-    def backend(self, own: str | Backend | None) -> Backend:
-        """Return the backend that a limit says itself, or the app's."""
+    def backend(self, own: str | Backend | None, where: str) -> Backend:
+        """Return the backend that a limit says itself, or the app's.
+
+        Args:
+            own: what the limit says.
+            where: the task, for errors.
+
+        Raises:
+            ConfigurationError: there is no such backend; the message names the task and the setting.
+        """
         if own is not None and not isinstance(own, str):
             return own
-        return connect(own or self.url, prefix=self.prefix, options=self.options if own is None else None)
+        try:
+            return connect(own or self.url, prefix=self.prefix, options=self.options if own is None else None)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {self.setting(own)}: {error}") from error
+
+    def setting(self, own: str | Backend | None) -> str:
+        """Return the name of the setting that says which backend a limit uses."""
+        if own is not None:
+            return "backend"
+        return "TASKLOCKS_URL" if self.url is None else "tasklocks_url"
 
 
 def settings_of(app: Celery | None) -> Settings:
@@ -50,10 +69,10 @@ def settings_of(app: Celery | None) -> Settings:
     conf = app.conf
     return Settings(
         url=conf.get("tasklocks_url"),
-        prefix=conf.get("tasklocks_prefix") or DEFAULT_PREFIX,
-        ttl=seconds(conf.get("tasklocks_ttl") or DEFAULT_TTL, setting="tasklocks_ttl", exclusive=True),
+        prefix=check_name(_said(conf.get("tasklocks_prefix"), DEFAULT_PREFIX), where="tasklocks_prefix"),
+        ttl=seconds(_said(conf.get("tasklocks_ttl"), DEFAULT_TTL), setting="tasklocks_ttl", exclusive=True),
         countdown=check_countdown(conf.get("tasklocks_countdown"), "tasklocks_countdown"),
-        options=conf.get("tasklocks_backend_options"),
+        options=_options(conf.get("tasklocks_backend_options")),
     )
 
 
@@ -62,4 +81,20 @@ def app_in_use() -> Celery | None:
     task = _state.get_current_task()
     if task is not None:
         return task.app
-    return _state._tls.current_app or _state.default_app
+    return _state._tls.current_app or _state.default_app or _only_app()
+
+
+def _only_app() -> Celery | None:
+    # "Current" is per thread in Celery. A thread of a web server must not lock elsewhere than the process's one app.
+    apps = list(_state._get_active_apps())
+    return apps[0] if len(apps) == 1 else None
+
+
+def _options(value: Any) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigurationError(f"tasklocks_backend_options must be a dict, not {type(value).__name__}")
+    return value
+
+
+def _said(value: Any, default: Any) -> Any:
+    return default if value is None else value

@@ -122,7 +122,7 @@ def _attempt(call: Call, spec: LimitSpec, settings: Settings, name: str, run: In
     owner = f"{call.id or 'direct'}:{secrets.token_hex(6)}"
     ttl = settings.ttl if spec.ttl is None else spec.ttl
     request = AcquireRequest(name, owner, spec.permits, spec.capacity_now(), ttl, info=call.info())
-    return _Attempt(call, spec, settings, settings.backend(spec.backend), request, run)
+    return _Attempt(call, spec, settings, settings.backend(spec.backend, spec.where), request, run)
 
 
 def _shares(attempt: _Attempt) -> bool:

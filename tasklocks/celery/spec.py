@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
-from tasklocks.backends import Backend, connect
+from tasklocks.backends import Backend
 from tasklocks.backoff import Countdown, check_countdown
 from tasklocks.durations import Duration, seconds
 from tasklocks.errors import ConfigurationError
 from tasklocks.keys import KeyFunction, key_function
-from tasklocks.semaphore import Capacity, check_capacity, check_permits, check_ttl
+from tasklocks.semaphore import Capacity, check_capacity, check_permits, check_ttl, connected
 
 __all__ = ["LimitSpec", "LockOptions", "OnBackendError", "OnBusy", "OnLost", "make_spec"]
 
@@ -97,8 +97,8 @@ def make_spec(
         on_backend_error=_one_of(options.on_backend_error, get_args(OnBackendError), f"{where}: on_backend_error"),
         backend=options.backend,
     )
-    if spec.backend is not None and spec.ttl is not None:
-        own = connect(spec.backend) if isinstance(spec.backend, str) else spec.backend
+    own = None if options.backend is None else connected(options.backend, where)
+    if own is not None and spec.ttl is not None:
         check_ttl(spec.ttl, own, where)
     return spec
 

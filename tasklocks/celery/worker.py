@@ -11,7 +11,8 @@ from celery import Celery, signals
 from tasklocks.backends import Backend
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.marks import limits_of
-from tasklocks.errors import BackendUnavailable, ConfigurationError
+from tasklocks.celery.spec import LimitSpec
+from tasklocks.errors import BackendRefused, BackendUnavailable, ConfigurationError
 from tasklocks.semaphore import check_ttl
 
 __all__ = ["check_app"]
@@ -29,25 +30,31 @@ def check_app(app: Celery) -> None:
     Raises:
         ConfigurationError: a limit that cannot work, with the task's name, or a backend that refuses its credentials.
     """
-    for backend in set(_checked_backends(app)):
-        _probe(backend)
-
-
-def _checked_backends(app: Celery) -> Iterator[Backend]:
-    """Yield the backend of each limit, once its ttl is checked against it."""
     settings = settings_of(app)
+    users: dict[Backend, str] = {}
+    for where, spec in _limits(app):
+        backend = settings.backend(spec.backend, where)
+        check_ttl(settings.ttl if spec.ttl is None else spec.ttl, backend, where)
+        users.setdefault(backend, f"{where}: {settings.setting(spec.backend)}")
+    for backend, where in users.items():
+        _probe(backend, where)
+
+
+def _limits(app: Celery) -> Iterator[tuple[str, LimitSpec]]:
     for name, task in app.tasks.items():
         for spec in limits_of(task):
-            backend = settings.backend(spec.backend)
-            check_ttl(settings.ttl if spec.ttl is None else spec.ttl, backend, f"task {name}")
-            yield backend
+            yield f"task {name}", spec
 
 
-def _probe(backend: Backend) -> None:
+def _probe(backend: Backend, where: str) -> None:
     try:
         backend.inspect(_PROBE)
+    except BackendRefused:
+        raise
     except BackendUnavailable as down:
         _logger.warning("limited tasks wait until their backend answers: %s", down)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
     finally:
         # The pool's children are forked from here; they make connections of their own.
         backend.close()
