@@ -38,6 +38,7 @@ demo: venv
 	$(BIN)/python examples/demo/run.py
 
 bench: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -1,0 +1,94 @@
+"""The benchmarks run, every contestant excludes, and the results say what was measured where."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import page
+from benchmarks.board import Board
+from benchmarks.measures import MEASURES
+from benchmarks.pair import Pair, prove_exclusion
+from benchmarks.results import Result
+from tests.processes import ROOT
+
+FIGURES = {
+    "pair": {"p50_us", "p99_us", "per_second", "round_trips", "client_cpu_us", "times_floor"},
+    "growth": {"crowd", "p50_us", "times_base"},
+    "contended": {"processes", "per_second", "evenness", "p99_wait_ms", "overlaps"},
+    "handoff": {"p50_ms", "p99_ms"},
+    "renewal": {"leases", "threads", "trips_per_second"},
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What a run writes that is too short for its figures to mean anything."""
+    folder = tmp_path_factory.mktemp("results")
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "benchmarks",
+        "--quick",
+        "--only",
+        "sqlite",
+        "memory",
+        "--results",
+        str(folder),
+    ]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert run.returncode == 0, run.stderr
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+def test_one_run_measures_everything(results):
+    assert set(results) == set(MEASURES) == set(FIGURES)
+
+
+@pytest.mark.parametrize("measure", list(FIGURES))
+def test_a_result_names_its_circumstances_and_has_every_figure_for_tasklocks(results, measure):
+    result = results[measure]
+    assert {"date", "machine", "python", "versions"} <= set(result["circumstances"])
+    ours = [row for row in result["rows"] if row["role"] == "tasklocks"]
+    assert "sqlite" in {row["store"] for row in ours}
+    assert all(FIGURES[measure] <= set(row) for row in ours)
+
+
+def test_nobody_is_ever_inside_together_with_another(results):
+    rows = results["contended"]["rows"]
+    assert sum(row["most"] for row in rows) > 0
+    assert [row["overlaps"] for row in rows] == [0] * len(rows)
+
+
+def test_a_mutex_that_excludes_nobody_is_not_measured():
+    def open_door(url, name):
+        return Pair(lambda blocking: True, lambda: None)
+
+    with pytest.raises(RuntimeError, match="free, taken, free again"):
+        prove_exclusion(open_door, "memory://", "door")
+
+
+def test_a_second_one_inside_is_seen(tmp_path):
+    path = Board.make(tmp_path / "board")
+    first, second = Board(path), Board(path)
+    assert first.enter(1)
+    assert not second.enter(2)
+    assert not first.leave(1)
+
+
+def test_the_page_keeps_its_text_and_gets_the_tables(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("before\n<!-- renewal -->\nold\n<!-- end -->\nbetween\n<!-- pair -->\nkept\n<!-- end -->\nafter\n")
+    facts = {"date": "today", "machine": "2 shared cores", "load_before": 0.5, "python": "3.11", "versions": {"x": "1"}}
+    row = {"store": "sqlite", "contestant": "ours", "leases": 7, "threads": 1, "cpu_ms_per_second": 0.25}
+    page.updated(path, {"renewal": Result("renewal", facts, 1.0, {}, [row])})
+    text = path.read_text()
+    assert "| 7 | sqlite | ours | 1 | - | 0.2 |" in text
+    assert "2 shared cores" in text
+    assert "old" not in text
+    assert all(word in text for word in ("before", "between", "kept", "after"))
