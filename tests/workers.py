@@ -60,10 +60,14 @@ class Settings:
 
 @contextlib.contextmanager
 def _own_tasks_only() -> Iterator[None]:
-    """Keep Celery from registering the tasks that are defined here with every app made later, under names of theirs."""
-    before = set(_state._on_app_finalizers)
-    yield
-    _state._on_app_finalizers.intersection_update(before)
+    """Keep Celery from sharing the tasks that are defined here with other apps, under names that those use too."""
+    finalizers, apps = set(_state._on_app_finalizers), list(_state._apps)
+    _state._apps.clear()
+    try:
+        yield
+    finally:
+        _state._on_app_finalizers.intersection_update(finalizers)
+        _state._apps.update(apps)
 
 
 def settings(

@@ -45,6 +45,7 @@ class Stage:
     @property
     def tasks(self) -> Any:
         """The app's module: `stage.tasks.see.delay(…)`."""
+        self.worker.app.set_current()  # other stages' apps are in this process, too
         return self.worker.tasks
 
     @contextmanager
