@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from tasklocks import clock
 from tasklocks.backends._sqlite_limit import SCHEMA
-from tasklocks.errors import BackendUnavailable, ConfigurationError, TaskLocksError
+from tasklocks.errors import BackendRefused, BackendUnavailable
 
 __all__ = ["Store"]
 
@@ -145,9 +145,14 @@ class Store:
             "if one is stopped or hangs there, resume or end it"
         )
 
-    def _translated(self, error: sqlite3.Error) -> TaskLocksError:
+    def _translated(self, error: sqlite3.Error) -> BackendUnavailable:
         if "not a database" in str(error):
-            return ConfigurationError(f"{self.path} is not an SQLite database; name another file in the sqlite:// URL")
+            return BackendRefused(f"{self.path} is not an SQLite database; name another file in the sqlite:// URL")
+        if "malformed" in str(error):
+            return BackendUnavailable(
+                f"database {self.path} is damaged ({error}): stop what uses it and, if nothing but locks is in it, "
+                "delete it with its -wal and -shm files; it is made anew, and only leases are lost"
+            )
         return BackendUnavailable(f"database {self.path} cannot be used: {error}")
 
     def _roll_back(self) -> None:
@@ -187,7 +192,7 @@ def _make_or_adopt(db: sqlite3.Connection, path: str) -> None:
         db.execute("INSERT INTO tasklocks_meta (version, boot) VALUES (?, ?)", (_VERSION, _boot()))
     version, boot = db.execute("SELECT version, boot FROM tasklocks_meta").fetchone()
     if version != _VERSION:
-        raise ConfigurationError(
+        raise BackendRefused(
             f"the tables in {path} are of version {version}, this tasklocks knows version {_VERSION}; "
             "use one version of tasklocks on this host, or another file"
         )
@@ -216,13 +221,13 @@ def _boot() -> str:
 def _check_place(path: str) -> None:
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
-        raise ConfigurationError(f"there is no directory {directory} for the database {path}; create it first")
+        raise BackendRefused(f"there is no directory {directory} for the database {path}; create it first")
     if os.path.isdir(path):
-        raise ConfigurationError(f"the database {path} is a directory; name a file in it in the sqlite:// URL")
+        raise BackendRefused(f"the database {path} is a directory; name a file in it in the sqlite:// URL")
     # SQLite makes two more files beside the database, so the directory matters even if the file exists.
     for place in (directory, path):
         if os.path.exists(place) and not os.access(place, os.W_OK):
-            raise ConfigurationError(f"this process may not write to {place}, which the database {path} needs")
+            raise BackendRefused(f"this process may not write to {place}, which the database {path} needs")
 
 
 def _identity(path: str) -> tuple[int, int] | None:
