@@ -117,7 +117,9 @@ def enter_body(call: Call) -> None:
 
 def _kind_inside() -> Kind:
     outer = _state.get_current_worker_task()
-    return Kind.MAPPED if outer is not None and outer.name in _MAPS else Kind.DIRECT
+    if outer is None or outer.name not in _MAPS or outer.request.is_eager:
+        return Kind.DIRECT
+    return Kind.MAPPED
 
 
 def _runs(task: Task, body: Callable[..., Any]) -> bool:

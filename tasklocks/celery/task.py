@@ -81,10 +81,11 @@ class LockedTask(Task):
     def on_bound(cls, app: Celery) -> None:
         """Check the attributes and put the limit in front of the body (called by Celery)."""
         super().on_bound(app)
-        if _is_function_task(cls):
-            _guard_function(cls, app)
-        else:
+        if not _is_function_task(cls):
             _guard_class(cls)
+        elif LIMITS not in vars(cls):
+            # Celery binds a task twice, when it makes it and when the app is finalized: one limit is enough.
+            _guard_function(cls, app)
 
 
 def _is_function_task(cls: type[LockedTask]) -> bool:
@@ -99,6 +100,7 @@ def _guard_function(cls: type[LockedTask], app: Celery) -> None:
     spec = make_spec(_function_name(cls, app), _options(cls), signature, f"task {cls.name}")
     guarded = limited(function, spec, signature)
     setattr(cls, "run", staticmethod(guarded) if isinstance(given, staticmethod) else guarded)  # noqa: B010 - not a method
+    setattr(cls, LIMITS, getattr(guarded, LIMITS))
 
 
 def _guard_class(cls: type[LockedTask]) -> None:

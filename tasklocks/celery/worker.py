@@ -51,10 +51,11 @@ def _probe(backend: Backend, where: str) -> None:
         backend.inspect(_PROBE)
     except BackendRefused:
         raise
+    except ConfigurationError as error:
+        # First, for a refusal is a kind of both, and nobody's waiting ends it.
+        raise ConfigurationError(f"{where}: {error}") from error
     except BackendUnavailable as down:
         _logger.warning("limited tasks wait until their backend answers: %s", down)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from error
     finally:
         # The pool's children are forked from here; they make connections of their own.
         backend.close()
