@@ -7,6 +7,7 @@ one's.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,10 @@ from tasklocks.backends.redis._url import Target
 from tasklocks.errors import BackendRefused, BackendUnavailable, TaskLocksError
 
 __all__ = ["AnswerLost", "Call", "Calls", "translated"]
+
+_logger = logging.getLogger("tasklocks")
+# Over a fork, too: a worker says it, not each of its children.
+_looked_at: set[str] = set()
 
 _FRESH = 1.0  # seconds for which an idle connection is not looked at
 
@@ -101,8 +106,11 @@ class Calls:
         connection = self._target.connection()
         try:
             connection.connect()
-        except (RedisError, OSError) as error:
-            raise translated(error, self._target.where) from error
+            _look_at_eviction(connection, self._target.where)
+        except BaseException as error:
+            connection.disconnect()
+            self._raise_translated(error)
+            raise
         return connection
 
     def _raise_translated(self, error: BaseException) -> None:
@@ -126,7 +134,29 @@ def translated(error: Exception, where: str) -> TaskLocksError:
 
 
 def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, ResponseError) and str(error).startswith(("WRONGPASS", "NOAUTH"))
+    # The last is what a server says that wants a password, to a command of more than ten words.
+    signs = ("WRONGPASS", "NOAUTH", "Protocol error: unauthenticated")
+    return isinstance(error, ResponseError) and str(error).startswith(signs)
+
+
+def _look_at_eviction(connection: AbstractConnection, where: str) -> None:
+    """Say once if this Redis may throw locks away when its memory is full."""
+    if where in _looked_at:
+        return
+    _looked_at.add(where)
+    try:
+        connection.send_command("INFO", "memory")
+        told = connection.read_response()
+    except ResponseError:
+        return  # no right to ask
+    facts = dict(line.split(":", 1) for line in told.decode().splitlines() if ":" in line)
+    if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy", "noeviction") != "noeviction":
+        _logger.warning(
+            "%s evicts keys when its memory is full (maxmemory-policy %s), and with them locks that are held; "
+            "use a Redis with noeviction for locks",
+            where,
+            facts["maxmemory_policy"],
+        )
 
 
 def _asked(connection: AbstractConnection, packed: bytes) -> Any:

@@ -180,9 +180,11 @@ class Ears:
             connection.connect()
             connection.send_command("SUBSCRIBE", self.channel, check_health=False)
             connection.read_response()
-        except (RedisError, OSError) as error:
+        except BaseException as error:
             connection.disconnect()
-            raise translated(error, self._target.where) from error
+            if isinstance(error, (RedisError, OSError)):
+                raise translated(error, self._target.where) from error
+            raise
         self._heard_at, self._asked = clock.now(), False
         return connection
 
