@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import sys
 import tempfile
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +18,9 @@ from tasklocks import BackendUnavailable, ConfigurationError, Lock, connect
 from tasklocks.backends import Backend
 from tasklocks.backends.sqlite import SQLiteBackend
 from tasklocks.errors import BackendRefused
+from tests.databases import child, opened
 from tests.line import NAME, free, held, look, taken
-from tests.processes import ChildProcess, eventually
+from tests.processes import eventually
 
 NOBODY = 65534
 
@@ -118,7 +117,7 @@ def test_a_damaged_database_is_named_and_grants_nothing(backend, file):
 
 def test_tables_of_another_version_are_left_alone(backend, file):
     taken(backend, "a")
-    with _opened(file) as db:
+    with opened(file) as db:
         db.execute("UPDATE tasklocks_meta SET version = 99")
     backend.close()
     with pytest.raises(ConfigurationError, match="of version 99, this tasklocks knows version 1"):
@@ -126,11 +125,11 @@ def test_tables_of_another_version_are_left_alone(backend, file):
 
 
 def test_the_database_of_an_application_can_hold_the_locks_too(backend, file):
-    with _opened(file) as db:
+    with opened(file) as db:
         db.execute("CREATE TABLE customers (name TEXT)")
         db.execute("INSERT INTO customers VALUES ('Ada')")
     taken(backend, "a")
-    with _opened(file) as db:
+    with opened(file) as db:
         assert db.execute("SELECT name FROM customers").fetchall() == [("Ada",)]
 
 
@@ -150,7 +149,7 @@ def test_what_may_not_be_written_is_named(unwritable):
 
 def test_a_database_that_stays_locked_is_said_to_be_after_the_timeout(impatient, file):
     taken(impatient, "a")
-    with _opened(file) as other:
+    with opened(file) as other:
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         with pytest.raises(BackendUnavailable, match=r"locked by another process since more than 0.3 s"):
@@ -164,7 +163,7 @@ def test_a_database_that_stays_locked_is_said_to_be_after_the_timeout(impatient,
 def test_one_who_waits_in_line_survives_a_locked_database(impatient, file):
     lock = Lock(NAME, backend=impatient)
     lock.acquire().release()
-    with _opened(file) as other:
+    with opened(file) as other:
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(1.0, other.execute, ["COMMIT"]).start()
         impatient.listen("somebody").close()  # a process that listens already asks in line at once
@@ -175,7 +174,7 @@ def test_one_who_waits_in_line_survives_a_locked_database(impatient, file):
 
 def test_a_process_killed_inside_a_transaction_leaves_nothing_and_stops_nobody(impatient, file, tmp_path):
     taken(impatient, "a")
-    inside = _child(tmp_path, _INSIDE_A_TRANSACTION, file)
+    inside = child(tmp_path, _INSIDE_A_TRANSACTION, file)
     assert eventually(lambda: "inside" in inside.log(), within=10), inside.log()
     with pytest.raises(BackendUnavailable):
         look(impatient, "b", "other")
@@ -209,7 +208,7 @@ def test_an_interrupt_in_a_step_leaves_no_transaction_open(backend, file):
                 except KeyboardInterrupt:
                     interrupted += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
-            with _opened(file) as other:
+            with opened(file) as other:
                 other.execute("BEGIN IMMEDIATE")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -220,7 +219,7 @@ def test_an_interrupt_in_a_step_leaves_no_transaction_open(backend, file):
 def test_many_processes_open_a_new_file_at_once(file, tmp_path):
     folder = tmp_path / "ready"
     folder.mkdir()
-    crew = [_child(tmp_path, _OPEN_AT_ONCE, f"sqlite:///{file}", folder) for _ in range(12)]
+    crew = [child(tmp_path, _OPEN_AT_ONCE, f"sqlite:///{file}", folder) for _ in range(12)]
     assert eventually(lambda: len(list(folder.iterdir())) == 12, within=30)
     (tmp_path / "go").touch()
     assert [each.wait(30) for each in crew] == [0] * 12, crew[0].log()
@@ -244,20 +243,6 @@ def _steps(backend: Backend, count: int) -> None:
     for turn in range(count):
         look(backend, f"a-{turn}")
         backend.release(NAME, f"a-{turn}")
-
-
-def _child(folder: Path, script: str, *args: object) -> ChildProcess:
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *map(str, args)]
-    return ChildProcess(command, log=folder / "child.log")
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[sqlite3.Connection]:
-    db = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        yield db
-    finally:
-        db.close()
 
 
 @contextmanager
