@@ -8,20 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from celery import Celery, Task, signals
+from celery import Celery, signals
 
 from tasklocks import ConfigurationError, Lock, LockedTask, Semaphore, connect, locked
 from tasklocks.backends import _BUILT_IN
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.worker import check_app
+from tests.local import local_app, register
 
 
 @pytest.fixture
-def app(new_backend_url: Callable[[str], str]) -> Celery:
+def app(new_backend_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An app that needs no server."""
-    made = Celery("bad-input", set_as_current=False, broker="memory://")
-    made.conf.tasklocks_url = new_backend_url("memory")
-    return made
+    return local_app(monkeypatch, new_backend_url("memory"))
 
 
 class Starting:
@@ -29,13 +28,6 @@ class Starting:
 
     def __init__(self, app: Celery) -> None:
         self.app = app
-
-
-def register(app: Celery, function: Callable[..., Any], name: str = "shop.report", **options: Any) -> Task:
-    """Make a task, of this app only, and at once: Celery would make it at its first use, and for every app."""
-    task = app.task(function, name=name, shared=False, **options)
-    app.finalize()
-    return app.tasks[task.name]
 
 
 def report(day: str) -> str:
@@ -136,7 +128,7 @@ def test_a_wrong_url_is_named_by_where_it_stands(url, message, app, monkeypatch)
     with pytest.raises(ConfigurationError, match=rf"^limit 'report': backend: .*{message}"):
         Lock("report", backend=url)
     app.conf.tasklocks_url = url
-    task = register(app, locked("report")(report))
+    task = register(app, locked("report")(report), name="shop.report")
     with pytest.raises(ConfigurationError, match=rf"^task shop\.report: tasklocks_url: .*{message}"):
         check_app(app)
     with pytest.raises(ConfigurationError, match=rf"^{__name__}\.report: tasklocks_url: .*{message}"):
@@ -183,7 +175,7 @@ def test_a_wrong_setting_of_an_app_is_named(app, setting, value, message):
 
 def test_an_option_that_the_backend_does_not_know_is_named(app, new_backend_url):
     app.conf.update(tasklocks_url=new_backend_url("sqlite"), tasklocks_backend_options={"time_out": 3})
-    register(app, locked("report")(report))
+    register(app, locked("report")(report), name="shop.report")
     with pytest.raises(ConfigurationError, match=r"task shop\.report: .*knows the option timeout, not time_out"):
         check_app(app)
 
@@ -191,27 +183,27 @@ def test_an_option_that_the_backend_does_not_know_is_named(app, new_backend_url)
 def test_a_ttl_that_the_backend_cannot_keep_is_found_at_import_or_at_the_workers_start(app):
     message = "ttl is 0.001 s, this backend can keep 0.1 s at the least"
     assert message in refusal("report", ttl=0.001, backend="memory://")
-    register(app, locked("report", ttl=0.001)(report))
+    register(app, locked("report", ttl=0.001)(report), name="shop.report")
     with pytest.raises(ConfigurationError, match=rf"^task shop\.report: {message}"):
         check_app(app)
 
 
 def test_an_apps_ttl_that_the_backend_cannot_keep_is_found_at_the_workers_start(app):
     app.conf.tasklocks_ttl = 0.001
-    register(app, locked("report")(report))
+    register(app, locked("report")(report), name="shop.report")
     with pytest.raises(ConfigurationError, match=r"^task shop\.report: ttl is 0\.001 s"):
         check_app(app)
 
 
 def test_a_worker_that_could_not_lock_does_not_start(app):
     app.conf.tasklocks_url = "nosuch://host"
-    register(app, locked("report")(report))
+    register(app, locked("report")(report), name="shop.report")
     with pytest.raises(SystemExit, match=r"^tasklocks: task shop\.report: tasklocks_url: no backend for nosuch://"):
         signals.worker_init.send(sender=Starting(app))
 
 
 def test_a_worker_whose_limits_can_work_starts(app):
-    register(app, locked("report", ttl=0.5)(report))
+    register(app, locked("report", ttl=0.5)(report), name="shop.report")
     register(app, report, name="shop.unlimited")
     signals.worker_init.send(sender=Starting(app))
 

@@ -31,6 +31,7 @@ from tasklocks import (
     locked,
 )
 from tasklocks.backends import Backend
+from tests.local import local_app, register
 from tests.processes import ROOT, eventually
 
 pytestmark = pytest.mark.timeout(30)  # a hang is what these tests are about
@@ -39,11 +40,9 @@ AT_ONCE = 1.0
 
 
 @pytest.fixture
-def app(new_backend_url: Callable[[str], str]) -> Celery:
+def app(new_backend_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An app whose tasks run where they are called."""
-    made = Celery("eager", set_as_current=False, broker="memory://", backend="cache+memory://")
-    made.conf.update(tasklocks_url=new_backend_url("memory"), task_always_eager=True)
-    return made
+    return local_app(monkeypatch, new_backend_url("memory"), task_always_eager=True)
 
 
 @pytest.fixture
@@ -58,13 +57,6 @@ def busy(backend: Backend) -> Iterator[None]:
     lease = Lock("report", backend=backend).acquire()
     yield
     lease.release()
-
-
-def register(app: Celery, function: Callable[..., Any], **options: Any) -> Task:
-    """Make a task, of this app only."""
-    task = app.task(function, shared=False, **options)
-    app.finalize()
-    return app.tasks[task.name]
 
 
 def reporter(app: Celery, runs: list[Any], **options: Any) -> Task:
@@ -163,8 +155,8 @@ def test_a_waiting_call_runs_as_soon_as_the_limit_is_free(app, backend, call):
     runs: list[str] = []
     lease = Lock("report", backend=backend).acquire()
     timer = threading.Timer(0.2, lease.release)
-    timer.start()
     began = time.monotonic()
+    timer.start()
     assert call(reporter(app, runs, max_wait=20)) == "report of monday under report"
     assert 0.2 <= time.monotonic() - began < 0.2 + AT_ONCE
     timer.join()

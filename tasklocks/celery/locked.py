@@ -19,7 +19,7 @@ from tasklocks.durations import Duration
 from tasklocks.errors import ConfigurationError
 from tasklocks.semaphore import Capacity
 
-__all__ = ["limited", "locked", "without_task"]
+__all__ = ["check_runs_when_called", "limited", "locked", "without_task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,12 +119,24 @@ def _checked(function: Any) -> str:
     """
     if isinstance(function, (Task, Proxy)):
         raise ConfigurationError(f"task {function.name}: put @locked below @app.task, next to the function")
-    if isinstance(function, type) or not callable(function):
-        raise ConfigurationError(f"@locked goes on a function, not on {function!r}; for a class see LockedTask")
+    if not inspect.isroutine(function) or isinstance(function, (staticmethod, classmethod)):
+        raise ConfigurationError(
+            f"@locked goes on a function, below other decorators such as @staticmethod, not on {function!r}; "
+            "for a class see LockedTask"
+        )
     where = f"{function.__module__}.{function.__qualname__}"
-    if inspect.iscoroutinefunction(function):
-        raise ConfigurationError(f"{where}: @locked does not go on an async function, Celery would not await it")
+    check_runs_when_called(function, where)
     return where
+
+
+def check_runs_when_called(function: Callable[..., Any], where: str) -> None:
+    """Raise `ConfigurationError` if a call of `function` only prepares its run: the lease would end before it."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"{where}: an async function cannot be locked, it would run after its lease has ended")
+    if inspect.isgeneratorfunction(function):
+        raise ConfigurationError(
+            f"{where}: a generator cannot be locked, it would run after its lease has ended; lock what consumes it"
+        )
 
 
 def without_task(name: str | Callable[..., str]) -> str | Callable[..., str]:

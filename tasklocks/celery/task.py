@@ -11,7 +11,7 @@ from celery.utils.functional import head_from_fun
 
 from tasklocks.backoff import Countdown
 from tasklocks.celery.guard import Work, run_limited
-from tasklocks.celery.locked import limited, without_task
+from tasklocks.celery.locked import check_runs_when_called, limited, without_task
 from tasklocks.celery.marks import LIMITS
 from tasklocks.celery.spec import LimitSpec, LockOptions, make_spec
 from tasklocks.durations import Duration
@@ -70,8 +70,11 @@ class LockedTask(Task):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Take the lease and call `locked_run`."""
-        work = Work(self.locked_run, args, kwargs, (self, *args))
-        return run_limited(LockedTask.run, work, type(self).__tasklocks__)
+        limits = vars(type(self)).get(LIMITS)
+        if limits is None:
+            # Never those of a parent class: they lock something else.
+            raise ConfigurationError(f"task {self.name}: register it first: app.register_task({type(self).__name__}())")
+        return run_limited(LockedTask.run, Work(self.locked_run, args, kwargs, (self, *args)), limits)
 
     def locked_run(self, *args: Any, **kwargs: Any) -> Any:
         """Do the task's work; to be defined by each class."""
@@ -96,6 +99,7 @@ def _guard_function(cls: type[LockedTask], app: Celery) -> None:
     """Put the limit around the function that `@app.task` was given."""
     given = vars(cls)["run"]
     function = given.__func__ if isinstance(given, staticmethod) else given
+    check_runs_when_called(function, f"task {cls.name}")
     signature = inspect.signature(function)
     spec = make_spec(_function_name(cls, app), _options(cls), signature, f"task {cls.name}")
     guarded = limited(function, spec, signature)
@@ -107,6 +111,7 @@ def _guard_class(cls: type[LockedTask]) -> None:
     """Make the limit from the class's attributes."""
     if cls.run is not LockedTask.run:
         raise ConfigurationError(f"task {cls.name}: define locked_run, not run: run takes the lease and calls it")
+    check_runs_when_called(cls.locked_run, f"task {cls.name}")
     spec = make_spec(_required_name(cls), _options(cls), inspect.signature(cls.locked_run), f"task {cls.name}")
     setattr(cls, LIMITS, (spec,))
     cls.__header__ = staticmethod(head_from_fun(cls.locked_run, bound=True))
