@@ -21,7 +21,7 @@ from benchmarks.tables import for_terminal
 
 __all__ = ["main"]
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="show that all runs, in seconds; figures mean nothing")
     parser.add_argument(
         "--results",
-        type=Path,
+        type=lambda text: Path(text).resolve(),
         help="folder for the JSON files; default: benchmarks/results, and "
         "nowhere with --only or --quick, for figures of different runs should not be compared",
     )
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measured(name: str, plan: Plan) -> Result:
-    measure, facts = MEASURES[name], circumstances(plan.contestants)
+    measure, facts = MEASURES[name], circumstances(plan)
     with _console.status(f"{measure.title} …"):
         rows = measure.run(plan)
     _console.print(for_terminal(measure.title, measure.columns, rows))

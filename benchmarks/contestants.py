@@ -54,7 +54,7 @@ CONTESTANTS = (
     Contestant("sherlock", "redis", "peer", peers.sherlock, "sherlock"),
     Contestant("tooz redis", "redis", "peer", peers.tooz, "tooz"),
     Contestant("dramatiq Concurrent", "redis", "peer", peers.dramatiq, "dramatiq", waits=False),
-    Contestant("pottery Redlock", "redis", "peer", peers.pottery, "pottery", waits=False),
+    Contestant("pottery Redlock", "redis", "peer", peers.pottery, "pottery"),
 )
 
 

@@ -36,10 +36,10 @@ def _section(result: Result) -> str:
 
 def _circumstances(result: Result) -> str:
     facts = result.circumstances
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    versions = ", ".join([*facts["stores"], *(f"{name} {number}" for name, number in facts["packages"].items())])
     text = (
         f"Measured {facts['date']}, {result.seconds:g} s each, on {facts['machine']} "
-        f"(load before: {facts['load_before']:g}), Python {facts['python']}, {versions}."
+        f"(load before: {facts['load_before']:g}), {versions}."
     )
     missing = " ".join(f"Not measured: {name} ({reason})." for name, reason in result.skipped.items())
     return f"{text} {missing}".strip()

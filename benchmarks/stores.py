@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sqlite3
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -21,25 +23,29 @@ class Store:
 
     Attributes:
         url: as `tasklocks.connect` takes it.
+        software: the name and version of what keeps the mutexes.
         another: the URL of the n-th empty space beside it, behind the same server.
         port: where its server listens; None if it has none.
         server_cpu: seconds of processor time that its server has used so far.
-        server_bytes: bytes that its server has in use now.
     """
 
     url: str
+    software: str
     another: Callable[[int], str]
     port: int | None = None
     server_cpu: Callable[[], float] = lambda: 0.0
-    server_bytes: Callable[[], int] = lambda: 0
 
 
 def _memory(stack: ExitStack, folder: Path) -> Store:
-    return Store("memory://", lambda number: f"memory://{number}")
+    return Store("memory://", f"Python {platform.python_version()}", lambda number: f"memory://{number}")
 
 
 def _sqlite(stack: ExitStack, folder: Path) -> Store:
-    return Store(f"sqlite:///{folder}/locks.db", lambda number: f"sqlite:///{folder}/locks-{number}.db")
+    return Store(
+        f"sqlite:///{folder}/locks.db",
+        f"SQLite {sqlite3.sqlite_version}",
+        lambda number: f"sqlite:///{folder}/locks-{number}.db",
+    )
 
 
 def _redis(stack: ExitStack, folder: Path) -> Store:
@@ -56,10 +62,10 @@ def _redis(stack: ExitStack, folder: Path) -> Store:
 
     return Store(
         server.url,
+        f"redis-server {client.info('server')['redis_version']}",
         lambda number: f"redis://127.0.0.1:{server.port}/{number}",
         server.port,
         cpu,
-        lambda: int(client.info("memory")["used_memory"]),
     )
 
 

@@ -53,7 +53,7 @@ def test_one_run_measures_everything(results):
 @pytest.mark.parametrize("measure", list(FIGURES))
 def test_a_result_names_its_circumstances_and_has_every_figure_for_tasklocks(results, measure):
     result = results[measure]
-    assert {"date", "machine", "python", "versions"} <= set(result["circumstances"])
+    assert {"date", "machine", "stores", "packages"} <= set(result["circumstances"])
     ours = [row for row in result["rows"] if row["role"] == "tasklocks"]
     assert "sqlite" in {row["store"] for row in ours}
     assert all(FIGURES[measure] <= set(row) for row in ours)
@@ -84,11 +84,18 @@ def test_a_second_one_inside_is_seen(tmp_path):
 def test_the_page_keeps_its_text_and_gets_the_tables(tmp_path):
     path = tmp_path / "page.md"
     path.write_text("before\n<!-- renewal -->\nold\n<!-- end -->\nbetween\n<!-- pair -->\nkept\n<!-- end -->\nafter\n")
-    facts = {"date": "today", "machine": "2 shared cores", "load_before": 0.5, "python": "3.11", "versions": {"x": "1"}}
+    facts = {
+        "date": "today",
+        "machine": "2 shared cores",
+        "load_before": 0.5,
+        "stores": ["SQLite 3"],
+        "packages": {"x": "1"},
+    }
     row = {"store": "sqlite", "contestant": "ours", "leases": 7, "threads": 1, "cpu_ms_per_second": 0.25}
     page.updated(path, {"renewal": Result("renewal", facts, 1.0, {}, [row])})
     text = path.read_text()
     assert "| 7 | sqlite | ours | 1 | - | 0.2 |" in text
     assert "2 shared cores" in text
+    assert "SQLite 3, x 1" in text
     assert "old" not in text
     assert all(word in text for word in ("before", "between", "kept", "after"))
