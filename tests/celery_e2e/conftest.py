@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tasklocks import Semaphore, connect
 from tasklocks.leases import Lease
 from tests.apps.record import Record
-from tests.conftest import BROKERS, SHARED_BACKENDS, empty_redis_database
+from tests.conftest import empty_redis_database
 from tests.processes import eventually
 from tests.workers import Worker, worker
 
-STAGES = [("redis", "sqlite"), ("rabbitmq", "sqlite")]
-LOCKS = [name for name in SHARED_BACKENDS if name in {locks for _, locks in STAGES}]
+# Each broker and each kind of locks once; all combinations would take too long.
+STAGES = [("redis", "sqlite"), ("rabbitmq", "redis")]
+LOCKS = ["sqlite", "redis"]
+_ID = "broker={0[0]}-locks={0[1]}".format
 POOLS = ["prefork", "threads", "solo", "gevent"]
 
 _numbers = itertools.count(1)
@@ -83,7 +85,20 @@ class Stage:
         return [event for event in self.events if event.get("uuid") == task_id and event["type"].startswith(kind)]
 
 
-@pytest.fixture(scope="session", params=STAGES, ids="broker={0[0]}-locks={0[1]}".format)
+@pytest.fixture(params=LOCKS)
+def locks_url(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> str:
+    """The URL of each kind of locks in turn, empty."""
+    return new_locks(request.param, tmp_path, redis_url)
+
+
+class Deployment(NamedTuple):
+    """The URLs of a broker and of locks."""
+
+    broker: str
+    locks: str
+
+
+@pytest.fixture(scope="session", params=STAGES, ids=_ID)
 def stage(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A prefork worker with four processes that many tests share: each kind of broker and of locks."""
     broker, locks = request.param
@@ -93,16 +108,11 @@ def stage(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pyte
         yield made
 
 
-@pytest.fixture(params=BROKERS)
-def broker(request: pytest.FixtureRequest) -> str:
-    """The URL of each kind of broker in turn."""
-    return broker_of(request, request.param)
-
-
-@pytest.fixture(params=LOCKS)
-def locks_url(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> str:
-    """The URL of each kind of locks in turn, empty."""
-    return new_locks(request.param, tmp_path, redis_url)
+@pytest.fixture(params=STAGES, ids=_ID)
+def deployment(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Deployment:
+    """A broker and empty locks for a worker of the test's own."""
+    broker, locks = request.param
+    return Deployment(broker_of(request, broker), new_locks(locks, tmp_path, redis_url))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
 from tasklocks import connect
 from tests.celery_e2e.conftest import Stage
@@ -33,8 +33,8 @@ def test_a_task_runs_alone_with_late_and_with_early_acknowledgement(name, stage,
     assert stage.record.count("begin", limit) == 3
 
 
-def test_after_its_worker_was_killed_a_task_waits_for_the_lease_to_end_and_runs(broker, new_stage, limit):
-    with _two_workers(new_stage, broker) as (stage, _), stage.gate() as gate:
+def test_after_its_worker_was_killed_a_task_waits_for_the_lease_to_end_and_runs(deployment, new_stage, limit):
+    with _two_workers(new_stage, *deployment) as (stage, _), stage.gate() as gate:
         result = stage.tasks.late_until.delay(limit, gate)
         [first] = stage.wait_for("begin", limit)
         killed_at = _kill_owner(stage, first)
@@ -47,8 +47,10 @@ def test_after_its_worker_was_killed_a_task_waits_for_the_lease_to_end_and_runs(
     assert result.get(timeout=30) > first["token"]
 
 
-def test_a_message_that_redis_delivers_again_beside_its_running_task_waits_for_it(redis_database, new_stage, limit):
-    with _two_workers(new_stage, redis_database) as (stage, _):
+def test_a_message_that_redis_delivers_again_beside_its_running_task_waits_for_it(
+    redis_database, locks_url, new_stage, limit
+):
+    with _two_workers(new_stage, redis_database, locks_url) as (stage, _):
         with stage.gate() as gate:
             result = stage.tasks.late_until.delay(limit, gate)
             stage.wait_for("begin", limit)
@@ -59,8 +61,8 @@ def test_a_message_that_redis_delivers_again_beside_its_running_task_waits_for_i
     assert stage.record.most_at_once(limit) == 1
 
 
-def test_tasks_that_wait_in_a_killed_worker_run_in_another(broker, new_stage, limit):
-    with _two_workers(new_stage, broker) as (stage, second):
+def test_tasks_that_wait_in_a_killed_worker_run_in_another(deployment, new_stage, limit):
+    with _two_workers(new_stage, *deployment) as (stage, second):
         with stage.held(limit):
             results = [stage.tasks.patiently.delay(limit) for _ in range(6)]
             for result in results:
@@ -83,23 +85,35 @@ def test_a_killed_child_of_the_pool_frees_its_permit_within_ttl(stage, limit):
     assert time.monotonic() - killed_at < TTL + 5
 
 
-def test_a_task_past_its_hard_limit_keeps_its_permit_until_its_body_has_ended(stage, limit):
+def test_a_task_past_its_hard_limit_keeps_its_permit_as_long_as_it_lives(stage, limit):
     result = stage.tasks.ending_slowly.apply_async((limit,), time_limit=1)
-    stage.wait_for("begin", limit)
+    stage.wait_for("alive", limit)
     other = stage.tasks.early.delay(limit)
     with pytest.raises(TimeLimitExceeded):
         result.get(timeout=30)
     assert other.get(timeout=30) == "ran"
-    assert stage.record.most_at_once(limit) == 1
-    assert stage.record.count("end", limit) == 2
+    [begun] = stage.record.facts("begin", limit)
+    assert all(sign["at"] < begun["at"] for sign in stage.record.facts("alive", limit))
+
+
+def test_a_terminated_task_keeps_its_permit_as_long_as_it_lives(stage, limit):
+    result = stage.tasks.ending_slowly.delay(limit)
+    stage.wait_for("alive", limit)
+    other = stage.tasks.early.delay(limit)
+    result.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=30)
+    assert other.get(timeout=30) == "ran"
+    [begun] = stage.record.facts("begin", limit)
+    assert all(sign["at"] < begun["at"] for sign in stage.record.facts("alive", limit))
 
 
 @contextmanager
-def _two_workers(new_stage, broker: str) -> Iterator[tuple[Stage, Worker]]:
+def _two_workers(new_stage, broker: str, locks: str) -> Iterator[tuple[Stage, Worker]]:
     """Two workers on one queue; the stage is the first one's."""
     conf = {"broker_transport_options": REDELIVERY, "worker_prefetch_multiplier": 1, "tasklocks_ttl": TTL}
     conf = conf if broker.startswith("redis") else {**conf, "broker_transport_options": {}}
-    with new_stage(broker, **conf) as stage:
+    with new_stage(broker, locks=locks, **conf) as stage:
         second = start_worker(stage.worker.settings, tasks=stage.tasks)
         try:
             yield stage, second

@@ -19,7 +19,8 @@ def pool(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytes
     """A worker of each pool on each broker; the kinds of locks take turns."""
     kind, broker = request.param
     folder = tmp_path_factory.mktemp(kind)
-    locks = new_locks(LOCKS[PAIRS.index(request.param) % len(LOCKS)], folder, redis_url)
+    turn = POOLS.index(kind) + BROKERS.index(broker)
+    locks = new_locks(LOCKS[turn % len(LOCKS)], folder, redis_url)
     with make_stage(broker_of(request, broker), redis_url, folder, pool=kind, concurrency=4, locks=locks) as made:
         yield made
 
