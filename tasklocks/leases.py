@@ -146,6 +146,9 @@ class Lease:
         """
         if self._released or self._pid != os.getpid():
             return False
+        if self.lost:
+            # The release must not make it look as if it had been held to the end.
+            self._reason = self._why()
         self._released = True
         renewal().remove(self)
         keep = self._at_least - (clock.now() - self._since) if self._at_least else 0.0
