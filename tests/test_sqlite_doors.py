@@ -102,7 +102,7 @@ def test_a_renewed_lease_is_never_taken_back(backend, line):
     grant = Grant(NAME, "waiter", 1, LONG, knocks[0].token, 0.0)
     assert backend.renew([grant])[0] is not None
     backend._store().write(partial(_take_back, knocks))
-    assert isinstance(waiter.ask(), Grant)
+    assert waiter.ask().fencing_token == knocks[0].token
 
 
 def test_a_late_take_back_touches_no_later_lease_of_the_same_owner(backend, line):
@@ -115,7 +115,8 @@ def test_a_late_take_back_touches_no_later_lease_of_the_same_owner(backend, line
     assert backend.renew([later])[0].fencing_token == later.fencing_token
 
 
-def test_a_lease_that_was_taken_back_leaves_its_token_behind(backend, line):
+def test_a_lease_that_was_taken_back_leaves_its_token_behind(backend, line, monkeypatch):
+    monkeypatch.setattr(time, "time_ns", lambda: 0)  # the host's time must not be what makes tokens grow
     taken(backend, "holder")
     line.join("waiter")
     knocks = _released_in_silence(backend)

@@ -27,6 +27,10 @@ __all__ = ["Store"]
 
 _VERSION = 1
 
+_KEEP_TOKENS = """
+UPDATE tasklocks_limits SET token = MAX(token, COALESCE(
+    (SELECT MAX(token) FROM tasklocks_leases WHERE tasklocks_leases.name = tasklocks_limits.name), 0))"""
+
 _FIRST_PAUSE = 0.00005
 _LONGEST_PAUSE = 0.005
 
@@ -198,6 +202,7 @@ def _make_or_adopt(db: sqlite3.Connection, path: str) -> None:
         )
     if boot != _boot():
         # The host was started anew: its clock began again at 0, and nobody of before is alive.
+        db.execute(_KEEP_TOKENS)
         db.execute("DELETE FROM tasklocks_leases")
         db.execute("DELETE FROM tasklocks_waiters")
         db.execute("UPDATE tasklocks_limits SET used_at = ?", (clock.now(),))
