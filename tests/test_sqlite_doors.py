@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -60,13 +61,12 @@ def test_a_limit_that_only_the_dead_wait_for_is_free_at_once(backend, url, tmp_p
 
 def test_a_frozen_waiter_is_not_taken_for_dead(backend, url, tmp_path):
     taken(backend, "holder")
-    waiter = _waiting_process(backend, url, tmp_path)
-    waiter.pause()
-    backend.release(NAME, "holder")
-    assert len(_holders(backend)) == 1
-    waiter.resume()
-    assert eventually(lambda: "token" in waiter.log(), within=GRANT_TTL / 2)
-    waiter.kill()
+    with _waiting_process(backend, url, tmp_path) as waiter:
+        waiter.pause()
+        backend.release(NAME, "holder")
+        assert len(_holders(backend)) == 1
+        waiter.resume()
+        assert eventually(lambda: "token" in waiter.log(), within=GRANT_TTL / 2)
 
 
 def test_a_waiter_in_another_network_namespace_is_not_taken_for_dead(backend, line, url, tmp_path):
@@ -75,13 +75,12 @@ def test_a_waiter_in_another_network_namespace_is_not_taken_for_dead(backend, li
     if not shutil.which("unshare") or os.system(f"{' '.join(apart)} true 2>{os.devnull}") != 0:
         pytest.skip("this host makes no network namespaces")
     taken(backend, "holder")
-    waiter = _waiting_process(backend, url, tmp_path, *apart)
-    (place,) = backend.inspect(NAME).waiters
-    line.join("next")
-    backend.release(NAME, "holder")
-    assert _holders(backend) == [place.ticket]
-    assert eventually(lambda: "token" in waiter.log(), within=WAITER_TTL)
-    waiter.kill()
+    with _waiting_process(backend, url, tmp_path, *apart) as waiter:
+        (place,) = backend.inspect(NAME).waiters
+        line.join("next")
+        backend.release(NAME, "holder")
+        assert _holders(backend) == [place.ticket]
+        assert eventually(lambda: "token" in waiter.log(), within=WAITER_TTL)
 
 
 def test_a_claimed_lease_is_never_taken_back(backend, line):
@@ -213,17 +212,22 @@ def _holders(backend: SQLiteBackend) -> list[str]:
     return [holder.owner for holder in backend.inspect(NAME).holders]
 
 
-def _waiting_process(backend: SQLiteBackend, url: str, folder: Path, *prefix: str) -> ChildProcess:
+@contextmanager
+def _waiting_process(backend: SQLiteBackend, url: str, folder: Path, *prefix: str) -> Iterator[ChildProcess]:
     already = len(backend.inspect(NAME).waiters)
     command = [*prefix, sys.executable, "-m", "tests.hold", url, NAME, str(LONG)]
     process = ChildProcess(command, log=folder / "waiter.log")
-    assert eventually(lambda: len(backend.inspect(NAME).waiters) > already, within=10), process.log()
-    return process
+    try:
+        assert eventually(lambda: len(backend.inspect(NAME).waiters) > already, within=10), process.log()
+        yield process
+    finally:
+        process.kill()
 
 
 def _killed_waiters(backend: SQLiteBackend, url: str, folder: Path, count: int) -> None:
     for _ in range(count):
-        _waiting_process(backend, url, folder).kill()
+        with _waiting_process(backend, url, folder):
+            pass
 
 
 def _released_in_silence(backend: SQLiteBackend) -> list[Knock]:
