@@ -25,6 +25,13 @@ LOCKS = ["sqlite", "redis"]
 _ID = "broker={0[0]}-locks={0[1]}".format
 POOLS = ["prefork", "threads", "solo", "gevent"]
 
+# Redis delivers what is not acknowledged again after a time (an hour if nobody says otherwise), RabbitMQ when the
+# connection ends.
+REDELIVERY = {
+    "redis": {"visibility_timeout": 2, "unacked_restore_interval": 0.5, "unacked_restore_throttle": 1},
+    "rabbitmq": {},
+}
+
 _numbers = itertools.count(1)
 
 

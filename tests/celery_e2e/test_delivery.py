@@ -10,13 +10,11 @@ import pytest
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
 from tasklocks import connect
-from tests.celery_e2e.conftest import Stage
+from tests.celery_e2e.conftest import REDELIVERY, Stage
 from tests.processes import eventually
 from tests.workers import Worker, start_worker
 
 TTL = 2.0
-# Redis delivers what is not acknowledged again after a time, RabbitMQ when the connection ends.
-REDELIVERY = {"visibility_timeout": 2, "unacked_restore_interval": 0.5, "unacked_restore_throttle": 1}
 
 
 @pytest.mark.parametrize("name", ["late_until", "until"])
@@ -111,8 +109,8 @@ def test_a_terminated_task_keeps_its_permit_as_long_as_it_lives(stage, limit):
 @contextmanager
 def _two_workers(new_stage, broker: str, locks: str) -> Iterator[tuple[Stage, Worker]]:
     """Two workers on one queue; the stage is the first one's."""
-    conf = {"broker_transport_options": REDELIVERY, "worker_prefetch_multiplier": 1, "tasklocks_ttl": TTL}
-    conf = conf if broker.startswith("redis") else {**conf, "broker_transport_options": {}}
+    again = REDELIVERY["redis" if broker.startswith("redis") else "rabbitmq"]
+    conf = {"broker_transport_options": again, "worker_prefetch_multiplier": 1, "tasklocks_ttl": TTL}
     with new_stage(broker, locks=locks, **conf) as stage:
         second = start_worker(stage.worker.settings, tasks=stage.tasks)
         try:

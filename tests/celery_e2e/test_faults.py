@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tasklocks import BackendUnavailable
-from tests.celery_e2e.conftest import LOCKS
+from tests.celery_e2e.conftest import LOCKS, REDELIVERY
 from tests.conftest import BROKERS, require
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer
@@ -86,12 +86,14 @@ def test_a_task_that_waits_in_the_worker_runs_after_the_backend_came_back(fragil
 
 @pytest.mark.slow
 def test_waiting_tasks_outlive_a_restart_of_the_broker(mortal_broker, new_stage, limit):
-    with new_stage(mortal_broker.url, broker_connection_max_retries=None) as stage:
+    again = REDELIVERY["redis" if isinstance(mortal_broker, RedisServer) else "rabbitmq"]
+    with new_stage(mortal_broker.url, broker_transport_options=again) as stage:
         with stage.held(limit):
             results = [stage.tasks.patiently.delay(limit) for _ in range(5)]
             for result in results:
                 stage.wait_for_resend(result.id)
             mortal_broker.process.stop(within=30)
+            mortal_broker.kill()
             mortal_broker.start()
         assert [result.get(timeout=60) for result in results] == ["ran"] * 5
     assert stage.record.most_at_once(limit) == 1
