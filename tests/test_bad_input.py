@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery, signals
+from celery import Celery
 
-from tasklocks import ConfigurationError, Lock, LockedTask, Semaphore, connect, locked
+from tasklocks import BackendUnavailable, ConfigurationError, Lock, LockedTask, Semaphore, connect, locked
 from tasklocks.backends import _BUILT_IN
 from tasklocks.celery.conf import settings_of
-from tasklocks.celery.worker import check_app
+from tasklocks.celery.worker import _check_worker, check_app
+from tests.conftest import require
 from tests.local import local_app, register
+from tests.processes import free_port
+from tests.servers import RedisServer
 
 
 @pytest.fixture
@@ -199,13 +204,13 @@ def test_a_worker_that_could_not_lock_does_not_start(app):
     app.conf.tasklocks_url = "nosuch://host"
     register(app, locked("report")(report), name="shop.report")
     with pytest.raises(SystemExit, match=r"^tasklocks: task shop\.report: tasklocks_url: no backend for nosuch://"):
-        signals.worker_init.send(sender=Starting(app))
+        _check_worker(sender=Starting(app))
 
 
 def test_a_worker_whose_limits_can_work_starts(app):
     register(app, locked("report", ttl=0.5)(report), name="shop.report")
     register(app, report, name="shop.unlimited")
-    signals.worker_init.send(sender=Starting(app))
+    _check_worker(sender=Starting(app))
 
 
 @pytest.mark.parametrize(
@@ -246,3 +251,60 @@ def test_two_capacities_for_one_name_are_reported_once_and_the_newer_counts(new_
 
 def test_every_scheme_that_is_listed_has_a_backend_or_an_extra_to_install():
     assert all(extra or scheme in ("memory", "sqlite") for scheme, (_, extra) in _BUILT_IN.items())
+
+
+@pytest.fixture
+def guarded_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that asks for a password."""
+    require(RedisServer)
+    with RedisServer(tmp_path / "redis", "--requirepass", "the-right-one") as server:
+        yield server
+
+
+@pytest.mark.parametrize("credentials", ["", ":hunter2@", "nobody:hunter2@"])
+def test_a_wrong_password_stops_the_workers_start_and_is_never_shown(app, guarded_redis, credentials, caplog):
+    place = f"127.0.0.1:{guarded_redis.port}/0"
+    app.conf.tasklocks_url = f"redis://{credentials}{place}"
+    task = register(app, locked("report")(report), name="shop.report")
+    with pytest.raises(SystemExit) as stopped:
+        _check_worker(sender=Starting(app))
+    assert re.match(rf"tasklocks: task shop\.report: tasklocks_url: redis://{place} refuses", str(stopped.value))
+    with pytest.raises(BackendUnavailable, match=rf"redis://{place} refuses") as in_a_call:
+        task("monday")
+    with pytest.raises(ConfigurationError, match=rf"redis://{place} refuses") as in_a_lock:
+        Lock("report", backend=app.conf.tasklocks_url).acquire()
+    shown = [*map(str, (stopped.value, in_a_call.value, in_a_lock.value)), repr(connect(app.conf.tasklocks_url))]
+    assert "hunter2" not in " ".join([*shown, caplog.text])
+
+
+def test_the_right_password_starts_the_worker(app, guarded_redis):
+    app.conf.tasklocks_url = f"redis://:the-right-one@127.0.0.1:{guarded_redis.port}/0"
+    task = register(app, locked("report")(report), name="shop.report")
+    _check_worker(sender=Starting(app))
+    assert task("monday") == "monday"
+    connect(app.conf.tasklocks_url).close()
+
+
+def test_a_server_that_is_down_does_not_stop_the_workers_start(app, caplog):
+    app.conf.tasklocks_url = f"redis://:hunter2@127.0.0.1:{free_port()}/0"
+    task = register(app, locked("report")(report), name="shop.report")
+    _check_worker(sender=Starting(app))
+    assert "limited tasks wait until their backend answers: redis://127.0.0.1:" in caplog.text
+    with pytest.raises(BackendUnavailable) as caught:
+        task("monday")
+    assert "hunter2" not in caplog.text + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:hunter2@host:port/0", "redis://:hunter2@host/zero", "redis://:hunter2@host/0?time_out=3"],
+)
+def test_a_malformed_redis_url_is_refused_with_the_task_and_without_its_password(url):
+    assert "hunter2" not in refusal("report", backend=url)
+
+
+def test_an_option_that_redis_does_not_know_is_named(app, redis_url):
+    app.conf.update(tasklocks_url=redis_url, tasklocks_backend_options={"time_out": 3})
+    register(app, locked("report")(report), name="shop.report")
+    with pytest.raises(ConfigurationError, match=r"^task shop\.report: tasklocks_url: .*time_out"):
+        check_app(app)

@@ -12,7 +12,7 @@ from tasklocks.backends import Backend
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.marks import limits_of
 from tasklocks.celery.spec import LimitSpec
-from tasklocks.errors import BackendRefused, BackendUnavailable, ConfigurationError
+from tasklocks.errors import BackendUnavailable, ConfigurationError
 from tasklocks.semaphore import check_ttl
 
 __all__ = ["check_app"]
@@ -49,8 +49,6 @@ def _limits(app: Celery) -> Iterator[tuple[str, LimitSpec]]:
 def _probe(backend: Backend, where: str) -> None:
     try:
         backend.inspect(_PROBE)
-    except BackendRefused:
-        raise
     except ConfigurationError as error:
         # First, for a refusal is a kind of both, and nobody's waiting ends it.
         raise ConfigurationError(f"{where}: {error}") from error
