@@ -62,7 +62,7 @@ def state_of(name: str, found: Document | None) -> LimitState:
     """Return all that the document says; None if there is none."""
     if found is None:
         return LimitState(name, 0, (), (), None)
-    now = seconds(found["now"])
+    now = found["now"]
     return LimitState(
         name,
         found.get("capacity", 0),
@@ -73,14 +73,14 @@ def state_of(name: str, found: Document | None) -> LimitState:
 
 
 def _busy(request: AcquireRequest, busy: Document, asked_at: float, changed: int | None) -> Busy:
-    now, first_ends = seconds(busy["now"]), busy.get("first_ends")
+    now, first_ends = busy["now"], busy.get("first_ends")
     return Busy(
-        retry_after=None if first_ends is None else seconds(first_ends) - now,
+        retry_after=None if first_ends is None else _between(now, first_ends),
         ahead=busy["ahead"],
         holders=tuple(_holder(lease, now) for lease in busy["holders"]),
         capacity=request.capacity,
         usual_hold=busy.get("usual_hold"),
-        server_time=now,
+        server_time=seconds(now),
         asked_at=asked_at,
         capacity_was=changed,
     )
@@ -91,16 +91,21 @@ def _live(found: Document, field: str, end: str) -> list[Document]:
     return [row for row in found.get(field, {}).values() if int(row[end]) > now]
 
 
-def _holder(lease: Document, now: float) -> Holder:
+def _holder(lease: Document, now: Any) -> Holder:
     return Holder(
         lease["owner"],
         int(lease["permits"]),
         int(lease["token"]),
         seconds(lease["since"]),
-        seconds(lease["expires"]) - now,
+        _between(now, lease["expires"]),
         lease["info"],
     )
 
 
 def _waiter(seat: Document, listening: bool) -> Waiter:
     return Waiter(seat["ticket"], seat["permits"], seconds(seat["since"]), listening, seat["info"])
+
+
+def _between(now: Any, end: Any) -> float:
+    # Without the millisecond that `after` adds: nobody is to be told of more than the ttl.
+    return max(0, int(end) - int(now) - 1) / 1000

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tasklocks import clock
+from tasklocks.backends.mongodb import _quick as quick
 from tasklocks.backends.mongodb import _steps as steps
 from tasklocks.backends.mongodb._answers import answer_to, knocks_of, renewed, state_of
 from tasklocks.backends.mongodb._ears import Ears, Listener
+from tasklocks.backends.mongodb._expressions import Step
 from tasklocks.backends.mongodb._server import Server
 from tasklocks.backends.mongodb._url import read_url
 from tasklocks.fork import PerProcess
@@ -37,6 +39,7 @@ class MongoBackend:
         self._shown = place.shown
         # The first colon that is not escaped ends the prefix, so no name can reach into another prefix.
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A") + ":"
+        self._quiet = quick.Quiet()
         self._server = server = PerProcess(lambda: Server(place))
         self._ears = PerProcess(lambda: Ears(server()))
         weakref.finalize(self, _close, self._server, self._ears)
@@ -49,8 +52,10 @@ class MongoBackend:
         if request.place is not None and (ears := self._ears.peek()):
             ears.expect(request)
         asked_at = clock.now()
-        found = self._step(request.name, steps.acquire(request), steps.acquire_answer(request), make=True)
-        return answer_to(request, found or {}, asked_at)
+        found = None
+        if request.name in self._quiet and request.permits <= request.capacity:
+            found = self._server().step(self._prefix + request.name, quick.acquire(request))
+        return answer_to(request, found or self._step(request.name, steps.acquire(request)) or {}, asked_at)
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
         """See `Backend.renew`."""
@@ -58,12 +63,15 @@ class MongoBackend:
 
     def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
         """See `Backend.release`."""
-        found = self._step(name, steps.release(owner, keep), steps.ENDED)
+        found = None
+        if name in self._quiet and keep <= 0:
+            found = self._server().step(self._prefix + name, quick.release(owner))
+        found = found or self._step(name, steps.release(owner, keep))
         return bool(found and found["ended"])
 
     def force_release(self, name: str, owner: str | None = None) -> int:
         """See `Backend.force_release`."""
-        found = self._step(name, steps.force_release(owner), steps.ENDED)
+        found = self._step(name, steps.force_release(owner))
         return int(found["ended"]) if found else 0
 
     def inspect(self, name: str) -> LimitState:
@@ -86,13 +94,12 @@ class MongoBackend:
 
     def _renewed(self, grant: Grant) -> Grant | None:
         asked_at = clock.now()
-        found = self._step(grant.name, steps.renew(grant.owner, grant.ttl), steps.lease_of(grant.owner))
-        return renewed(grant, found, asked_at)
+        return renewed(grant, self._step(grant.name, steps.renew(grant.owner, grant.ttl)), asked_at)
 
-    def _step(
-        self, name: str, stages: steps.Stages, fields: Mapping[str, Any], *, make: bool = False
-    ) -> dict[str, Any] | None:
-        found = self._server().step(self._prefix + name, stages, fields, make=make)
+    def _step(self, name: str, step: Step) -> dict[str, Any] | None:
+        found = self._server().step(self._prefix + name, step)
+        if found and "quiet" in found:
+            self._quiet.note(name, quiet=found["quiet"])
         if knocks := knocks_of(name, found):
             self._tell(knocks)
         return found

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bson.int64 import Int64
 
-__all__ = ["EMPTY", "GONE", "NOW", "after", "as_object", "each", "if_", "is_there", "key_of", "rows", "size", "values"]
+__all__ = [
+    "EMPTY",
+    "GONE",
+    "NOW",
+    "Step",
+    "after",
+    "as_object",
+    "each",
+    "if_",
+    "is_there",
+    "key_of",
+    "let",
+    "rows",
+    "size",
+    "values",
+]
 
 NOW = "$$NOW"
 """The server's clock, in whole milliseconds; the same all through a step."""
@@ -17,6 +34,24 @@ GONE = "$$REMOVE"
 
 EMPTY: dict[str, Any] = {"$literal": {}}
 """An object without fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One atomic step on the document of one limit.
+
+    Attributes:
+        stages: the update pipeline.
+        answer: the projection of the document as it is afterwards.
+        where: what must be true of the document besides; else nothing is done and there is no answer.
+        make: whether to make the document if there is none.
+    """
+
+    stages: Sequence[Mapping[str, Any]]
+    answer: Mapping[str, Any]
+    where: Mapping[str, Any] = field(default_factory=dict)
+    make: bool = False
+
 
 _FAR = 2**53
 _MS = 1000
@@ -35,6 +70,11 @@ def if_(test: Any, then: Any, otherwise: Any) -> dict[str, Any]:
 def is_there(value: str) -> dict[str, Any]:
     """Tell whether a field or a row exists."""
     return {"$gt": [value, None]}
+
+
+def let(names: dict[str, Any], what: Any) -> dict[str, Any]:
+    """Evaluate `what` with `names` that it may use."""
+    return {"$let": {"vars": names, "in": what}}
 
 
 def each(items: Any, what: Any, name: str = "this") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pymongo.cursor import Cursor
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tasklocks.backends.mongodb._errors import passes_at_once, translated
+from tasklocks.backends.mongodb._expressions import Step
 from tasklocks.backends.mongodb._url import Place
 
 __all__ = ["KNOCKS", "LIMITS", "Server"]
@@ -50,25 +51,16 @@ class Server:
         self._database = self._client.get_database(place.database, codec_options=_PLAIN)
         self._indexed = False
 
-    def step(
-        self, key: str, stages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any], *, make: bool = False
-    ) -> dict[str, Any] | None:
-        """Change one document atomically, on a majority of the members, and return its `fields` as they are then.
-
-        Args:
-            key: which document.
-            stages: the update pipeline.
-            fields: the projection.
-            make: whether to make the document if there is none; else the answer is None.
-        """
+    def step(self, key: str, step: Step) -> dict[str, Any] | None:
+        """Do one atomic step on a document, and on a majority of the members; return its answer."""
         reply = self._ask(
             {
                 "findAndModify": LIMITS,
-                "query": {"_id": key},
-                "update": stages,
-                "fields": fields,
+                "query": {"_id": key, **step.where},
+                "update": step.stages,
+                "fields": step.answer,
                 "new": True,
-                "upsert": make,
+                "upsert": step.make,
                 "writeConcern": _MAJORITY,
             }
         )

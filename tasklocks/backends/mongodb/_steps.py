@@ -1,241 +1,117 @@
-"""The steps as update pipelines: what MongoDB does to the one document of a limit, all at once.
-
-The document. Its rows are in the order in which they came, for objects keep it; a row's key is a digest of its owner
-or ticket:
-
-    _id: prefix and name          capacity, capacity_was: as stated last, and before
-    token: the last one           usual_hold: seconds, moving average
-    leases.<key>: owner, permits, token, since, expires, info; closed; address
-    line.<key>, away.<key>: ticket, permits, ttl, since, until, info; address
-    told: rows of `leases` that the last step granted from the line
-    ended: how many leases the last release ended
-    over_at: nothing is over before                 forget_at: the TTL index deletes the document then
-
-Rows are objects, not arrays, for the replicas' sake: they are sent the difference, and an array without its first
-element differs in every element. What a caller says goes through `$literal`: it might look like an expression.
-"""
+"""The steps, each an update pipeline that MongoDB runs on one document at once; `_limit` says what is in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from bson.int64 import Int64
-
-from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION
+from tasklocks.backends.base import HOLDERS_SHOWN
 from tasklocks.backends.mongodb._expressions import (
     EMPTY,
     GONE,
     NOW,
+    Step,
     after,
-    as_object,
     each,
     if_,
     is_there,
     key_of,
+    let,
     rows,
     size,
     values,
 )
+from tasklocks.backends.mongodb._limit import (
+    AWAY_KEPT,
+    LINE_KEPT,
+    drop,
+    extended,
+    free,
+    granted,
+    hold_counted_in,
+    is_open,
+    next_token,
+    nobody_waits,
+    remember,
+    serve,
+)
 from tasklocks.types import AcquireRequest, Place
 
-__all__ = [
-    "AWAY_KEPT",
-    "ENDED",
-    "EVERYTHING",
-    "LINE_KEPT",
-    "Stages",
-    "acquire",
-    "acquire_answer",
-    "force_release",
-    "lease_of",
-    "release",
-    "renew",
-]
-
-Stages = list[dict[str, Any]]
-
-ENDED = {"_id": 0, "told": 1, "ended": 1}
-"""The projection that answers a release."""
+__all__ = ["EVERYTHING", "acquire", "force_release", "release", "renew"]
 
 EVERYTHING = {"capacity": 1, "leases": 1, "line": 1, "away": 1, "usual_hold": 1, "now": NOW}
 """The projection that answers an inspection."""
 
-LINE_KEPT = 10_000
-"""How many listening waiters a limit keeps in order; further ones look again until there is room."""
-
-AWAY_KEPT = 1000
-"""How many places of waiters that are away a limit keeps; further ones are not counted."""
-
-_SERVED_AT_ONCE = 1000
-_GRID = 600_000  # ms; `forget_at` moves in such steps, so that few steps touch its index
+_ENDED = {"_id": 0, "told": 1, "ended": 1, "quiet": {"$and": [{"$eq": ["$leases", EMPTY]}, nobody_waits()]}}
 
 
-def acquire(request: AcquireRequest) -> Stages:
+def acquire(request: AcquireRequest) -> Step:
     """See `Backend.acquire`."""
     lease = f"leases.{key_of(request.owner)}"
     stated = {"capacity": request.capacity, "capacity_was": "$capacity"}
+    stages = [{"$set": stated}, drop(), *serve(), _take(lease, request)]
     changed = [lease]
-    stages = [{"$set": stated}, _drop(), *_serve(), _take(lease, request)]
     if request.place is not None:
         place = f"{_line_of(request.place)}.{key_of(request.place.ticket)}"
         stages.append(_take_place(place, lease, request, request.place))
         changed.append(place)
-    return [*stages, _remember(changed)]
+    return Step([*stages, remember(changed)], _lease_or_busy(lease, request.place), make=True)
 
 
-def renew(owner: str, ttl: float) -> Stages:
+def renew(owner: str, ttl: float) -> Step:
     """See `Backend.renew`."""
     lease = f"leases.{key_of(owner)}"
-    extended = if_(_is_open(lease), _extended(lease, ttl), f"${lease}")
-    return [_drop(), *_serve(), {"$set": {lease: extended}}, _remember([lease])]
+    renewed = if_(is_open(lease), extended(lease, ttl), f"${lease}")
+    answer = {"_id": 0, "told": 1, "lease": f"${lease}"}
+    return Step([drop(), *serve(), {"$set": {lease: renewed}}, remember([lease])], answer)
 
 
-def release(owner: str, keep: float) -> Stages:
+def release(owner: str, keep: float) -> Step:
     """See `Backend.release`."""
     key = key_of(owner)
     lease = f"leases.{key}"
     closed = {"$mergeObjects": [f"${lease}", {"closed": True, "expires": after(keep)}]} if keep > 0 else GONE
     ended = {
-        "ended": if_(_is_open(lease), 1, 0),
-        "usual_hold": if_(_is_open(lease), _with_hold_of(lease), "$usual_hold"),
-        lease: if_(_is_open(lease), closed, f"${lease}"),
+        "ended": if_(is_open(lease), 1, 0),
+        "usual_hold": if_(is_open(lease), hold_counted_in(lease), "$usual_hold"),
+        lease: if_(is_open(lease), closed, f"${lease}"),
         f"line.{key}": GONE,
     }
-    return [_drop(), {"$set": ended}, *_serve(), _remember([lease])]
+    return Step([drop(), {"$set": ended}, *serve(), remember([lease])], _ENDED)
 
 
-def force_release(owner: str | None) -> Stages:
+def force_release(owner: str | None) -> Step:
     """See `Backend.force_release`."""
     if owner is None:
         ended: dict[str, Any] = {"ended": size("$leases"), "leases": EMPTY}
     else:
         lease = f"leases.{key_of(owner)}"
         ended = {"ended": if_(is_there(f"${lease}"), 1, 0), lease: GONE}
-    return [_drop(), {"$set": ended}, *_serve(), _remember([])]
+    return Step([drop(), {"$set": ended}, *serve(), remember([])], _ENDED)
 
 
-def acquire_answer(request: AcquireRequest) -> dict[str, Any]:
-    """Return the projection that answers an acquire: the lease, or what a busy answer says."""
-    lease = f"leases.{key_of(request.owner)}"
+def _lease_or_busy(lease: str, place: Place | None) -> dict[str, Any]:
     busy = {
         "now": NOW,
-        "ahead": _ahead(request.place),
+        "ahead": _ahead(place),
         "first_ends": {"$min": values("$leases", "expires")},
         "holders": {"$slice": [values("$leases"), HOLDERS_SHOWN]},
         "usual_hold": "$usual_hold",
     }
-    told = {"_id": 0, "told": 1, "capacity_was": 1}
-    return {**told, "lease": f"${lease}", "busy": if_(_is_open(lease), GONE, busy)}
-
-
-def lease_of(owner: str) -> dict[str, Any]:
-    """Return the projection that answers a renewal."""
-    return {"_id": 0, "told": 1, "lease": f"$leases.{key_of(owner)}"}
-
-
-def _drop() -> dict[str, Any]:
-    """Drop what is over; before `over_at` nothing is, so most steps need not look at each row."""
-    fields = (("leases", "expires"), ("line", "until"), ("away", "until"))
-    return {"$set": {field: if_(_some_are_over(), _live(field, end), _or_empty(field)) for field, end in fields}}
-
-
-def _some_are_over() -> dict[str, Any]:
-    return {"$and": [is_there("$over_at"), {"$lte": ["$over_at", NOW]}]}
-
-
-def _live(field: str, end: str) -> dict[str, Any]:
-    lasting = {"$gt": [f"$$this.v.{end}", NOW]}
-    return as_object({"$filter": {"input": rows(_or_empty(field)), "cond": lasting}})
-
-
-def _or_empty(field: str) -> Any:
-    return {"$ifNull": [f"${field}", EMPTY]}
-
-
-def _serve() -> Stages:
-    """Grant to the head of the line, in order, until it does not fit."""
-    count = {"$size": "$told"}
-    nobody = {"$eq": ["$told", []]}
-    rest = {"$slice": [rows("$line"), count, LINE_KEPT]}
-    return [
-        {"$set": {"told": _heads_that_fit()}},
-        {
-            "$set": {
-                "told": each({"$range": [0, count]}, _lease_of_head(), "number"),
-                "line": if_(nobody, "$line", as_object(rest)),
-                "token": if_(nobody, "$token", {"$add": [_next_token(), count, -1]}),
-            }
-        },
-        {"$set": {"leases": if_(nobody, "$leases", {"$mergeObjects": ["$leases", as_object("$told")]})}},
-    ]
-
-
-def _heads_that_fit() -> dict[str, Any]:
-    fits = {"$lte": ["$$this.v.permits", "$$value.free"]}
-    # Once one does not fit, nothing is free for those behind it.
-    free = if_(fits, {"$subtract": ["$$value.free", "$$this.v.permits"]}, 0)
-    count = if_(fits, {"$add": ["$$value.count", 1]}, "$$value.count")
-    served = {
-        "$reduce": {
-            "input": "$$heads",
-            "initialValue": {"count": 0, "free": "$$free"},
-            "in": {"count": count, "free": free},
-        }
+    return {
+        "_id": 0,
+        "told": 1,
+        "capacity_was": 1,
+        "lease": f"${lease}",
+        "busy": if_(is_open(lease), GONE, busy),
+        "quiet": if_(nobody_waits(), {"$eq": [size("$leases"), 1]}, False),
     }
-    heads = {"$slice": [rows("$line"), {"$min": ["$$free", _SERVED_AT_ONCE]}]}
-    fitting = {"$slice": ["$$heads", 0, {"$max": [1, "$$served.count"]}]}
-    chosen = {"$let": {"vars": {"served": served}, "in": if_({"$gt": ["$$served.count", 0]}, fitting, [])}}
-    looked = {"$let": {"vars": {"heads": heads}, "in": chosen}}
-    somebody = {"$and": [{"$ne": ["$line", EMPTY]}, {"$gt": ["$$free", 0]}]}
-    return {"$let": {"vars": {"free": _free()}, "in": if_(somebody, looked, [])}}
-
-
-def _lease_of_head() -> dict[str, Any]:
-    lease = {
-        "owner": "$$head.v.ticket",
-        "permits": "$$head.v.permits",
-        "token": {"$add": [_next_token(), "$$number"]},
-        "since": NOW,
-        "expires": {"$min": [after(GRANT_TTL), {"$add": [NOW, {"$multiply": ["$$head.v.ttl", 1000]}, 1]}]},
-        "info": "$$head.v.info",
-        "address": "$$head.v.address",
-    }
-    row = {"k": "$$head.k", "v": lease}
-    return {"$let": {"vars": {"head": {"$arrayElemAt": ["$told", "$$number"]}}, "in": row}}
-
-
-def _free() -> dict[str, Any]:
-    return {"$subtract": ["$capacity", {"$sum": values("$leases", "permits")}]}
-
-
-def _next_token() -> dict[str, Any]:
-    # The server's time keeps tokens growing even if the document was deleted meanwhile.
-    microseconds = {"$multiply": [{"$toLong": NOW}, Int64(1000)]}
-    return {"$max": [{"$add": [{"$ifNull": ["$token", Int64(0)]}, 1]}, microseconds]}
 
 
 def _take(lease: str, request: AcquireRequest) -> dict[str, Any]:
-    granted = {
-        "owner": {"$literal": request.owner},
-        "permits": request.permits,
-        "token": _next_token(),
-        "since": NOW,
-        "expires": after(request.ttl),
-        "info": {"$literal": request.info},
-    }
     nobody_in_front = {"$eq": ["$line", EMPTY]}
-    fits = {"$and": [{"$not": is_there(f"${lease}")}, nobody_in_front, {"$lte": [request.permits, _free()]}]}
-    otherwise = if_(_is_open(lease), _extended(lease, request.ttl), f"${lease}")
-    return {"$set": {lease: if_(fits, granted, otherwise), "token": if_(fits, _next_token(), "$token")}}
-
-
-def _is_open(lease: str) -> dict[str, Any]:
-    return {"$and": [is_there(f"${lease}"), {"$ne": [f"${lease}.closed", True]}]}
-
-
-def _extended(lease: str, ttl: float) -> dict[str, Any]:
-    return {"$mergeObjects": [f"${lease}", {"expires": after(ttl)}]}
+    fits = {"$and": [{"$not": is_there(f"${lease}")}, nobody_in_front, {"$lte": [request.permits, free()]}]}
+    otherwise = if_(is_open(lease), extended(lease, request.ttl), f"${lease}")
+    return {"$set": {lease: if_(fits, granted(request), otherwise), "token": if_(fits, next_token(), "$token")}}
 
 
 def _take_place(place: str, lease: str, request: AcquireRequest, asked: Place) -> dict[str, Any]:
@@ -250,7 +126,7 @@ def _take_place(place: str, lease: str, request: AcquireRequest, asked: Place) -
     }
     line, most = ("away", AWAY_KEPT) if asked.address is None else ("line", LINE_KEPT)
     has_room = {"$or": [is_there(f"${place}"), {"$lt": [size(f"${line}"), most]}]}
-    return {"$set": {place: if_(_is_open(lease), GONE, if_(has_room, row, GONE))}}
+    return {"$set": {place: if_(is_open(lease), GONE, if_(has_room, row, GONE))}}
 
 
 def _line_of(place: Place) -> str:
@@ -266,28 +142,6 @@ def _ahead(place: Place | None) -> dict[str, Any]:
 
 
 def _before(line: str, key: str) -> dict[str, Any]:
+    number = if_({"$gte": ["$$number", 0]}, "$$number", {"$size": "$$keys"})
     keys = each(rows(f"${line}"), "$$this.k")
-    number = {"$indexOfArray": ["$$keys", key]}
-    found = if_({"$gte": ["$$number", 0]}, "$$number", {"$size": "$$keys"})
-    return {"$let": {"vars": {"keys": keys}, "in": {"$let": {"vars": {"number": number}, "in": found}}}}
-
-
-def _with_hold_of(lease: str) -> dict[str, Any]:
-    hold = {"$max": [0, {"$divide": [{"$subtract": [NOW, f"${lease}.since"]}, 1000]}]}
-    average = {"$ifNull": ["$usual_hold", hold]}
-    return {"$add": [average, {"$multiply": [HOLD_WEIGHT, {"$subtract": [hold, average]}]}]}
-
-
-def _remember(changed: Sequence[str]) -> dict[str, Any]:
-    """Note when the first of the rows will be over, and when the document may be forgotten."""
-    ends = [f"${path}.{'expires' if path.startswith('leases') else 'until'}" for path in changed]
-    told = {"$min": each("$told", "$$this.v.expires")}
-    all_rows = {"$min": [{"$min": values(f"${field}", end)} for field, end in _ENDS]}
-    first = if_(_some_are_over(), all_rows, {"$min": ["$over_at", told, *ends]})
-    last = {"$max": [told, *ends]}
-    since_grid = {"$mod": [{"$toLong": last}, _GRID]}
-    forgotten = {"$subtract": [{"$add": [last, int(RETENTION * 1000) + _GRID]}, since_grid]}
-    return {"$set": {"over_at": first, "forget_at": {"$max": ["$forget_at", forgotten]}}}
-
-
-_ENDS = (("leases", "expires"), ("line", "until"), ("away", "until"))
+    return let({"keys": keys}, let({"number": {"$indexOfArray": ["$$keys", key]}}, number))
