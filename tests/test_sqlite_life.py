@@ -32,8 +32,8 @@ def backend(file: Path) -> Iterator[SQLiteBackend]:
 def test_prefixes_and_names_are_never_mixed_up(file):
     pairs = [("a", "b:c"), ("a:b", "c"), ("a%3Ab", "c"), ("a", "b%3Ac"), ("", "a:b:c"), ("a:", "b:c")]
     backends = [SQLiteBackend(f"sqlite:///{file}", prefix=prefix) for prefix, _ in pairs]
-    for backend, (_, name) in zip(backends, pairs, strict=True):
-        taken(backend, "a", name)
+    for owner, (backend, (_, name)) in enumerate(zip(backends, pairs, strict=True)):
+        taken(backend, str(owner), name)
     for backend in backends:
         backend.close()
 
