@@ -11,10 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from tasklocks import BackendUnavailable
-from tests.celery_e2e.conftest import LOCKS, REDELIVERY
+from tests.celery_e2e.conftest import LOCKS, REDELIVERY, Stage
 from tests.conftest import BROKERS, require
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer
+from tests.workers import start_worker
 
 AT_ONCE = "/"  # a gate that is open
 
@@ -95,28 +96,38 @@ def test_waiting_tasks_outlive_a_restart_of_the_broker(mortal_broker, new_stage,
             mortal_broker.process.stop(within=30)
             mortal_broker.kill()
             mortal_broker.start()
-        assert [result.get(timeout=60) for result in results] == ["ran"] * 5
+        with _another_worker(stage):
+            assert [result.get(timeout=60) for result in results] == ["ran"] * 5
     assert stage.record.most_at_once(limit) == 1
 
 
 @pytest.mark.slow
-def test_a_busy_task_keeps_its_quorum_queue_over_many_waits(rabbitmq_server, new_stage, limit):
-    queues = {"env": {"TEST_QUEUE_TYPE": "quorum"}, "broker_native_delayed_delivery_queue_type": "classic"}
-    with new_stage(rabbitmq_server.url, **queues) as stage:
+def test_a_busy_task_keeps_its_quorum_queue_over_many_waits(rabbitmq_url, new_stage, limit):
+    options = {"env": {"TEST_QUEUE_TYPE": "quorum"}, "broker_native_delayed_delivery_queue_type": "classic"}
+    with new_stage(rabbitmq_url, **options) as stage:
+        queues = [stage.tasks.MAIN, stage.tasks.JOBS]
         with stage.held(limit):
-            sent = {
-                key: stage.tasks.see.apply_async((limit,), queue=f"{stage.tasks.QUEUE}{key}") for key in ("", "-jobs")
-            }
-            for result in sent.values():
+            results = [stage.tasks.see.apply_async((limit,), queue=queue.name) for queue in queues]
+            for result in results:
                 stage.wait_for_resend(result.id, 3)
-        for key, result in sent.items():
+        for queue, result in zip(queues, results, strict=True):
             assert result.get(timeout=30) == "()"
-            keys = [message["delivery_info"]["routing_key"] for message in stage.record.facts("message", result.id)]
-            assert (
-                all(key.endswith("jobs.#") for key in keys)
-                if key
-                else all(key.endswith(stage.tasks.QUEUE) for key in keys)
-            )
+            first, *later = stage.record.facts("message", result.id)
+            assert first["delivery_info"]["routing_key"] == queue.routing_key
+            for message in later:
+                # RabbitMQ itself delayed it: the bits of the delay come before the queue's key.
+                assert message["delivery_info"]["routing_key"].endswith(f".0.1.{queue.routing_key}")
+                assert "x-death" in message["headers"]
+
+
+@contextmanager
+def _another_worker(stage: Stage) -> Iterator[None]:
+    """Start a worker beside the first, whose process may have ended: kombu 5.7 does not survive a restart of Redis."""
+    second = start_worker(stage.worker.settings, tasks=stage.tasks)
+    try:
+        yield
+    finally:
+        second.stop()
 
 
 @contextmanager
