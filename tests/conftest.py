@@ -17,9 +17,10 @@ from tasklocks.backends import Backend
 from tests.line import Line
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server
+from tests.servers_etcd import EtcdServer, new_etcd_namespace
 from tests.servers_mongodb import MongoServer
 
-BACKENDS = ["memory", "sqlite", "redis", "mongodb"]
+BACKENDS = ["memory", "sqlite", "redis", "mongodb", "etcd"]
 SHARED_BACKENDS = [name for name in BACKENDS if name != "memory"]
 BROKERS = ["redis", "rabbitmq"]
 
@@ -70,6 +71,12 @@ def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from _served("TASKLOCKS_TEST_MONGODB_URL", MongoServer, tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def etcd_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An etcd; tests keep apart by the paths of their URLs."""
+    yield from _served("TASKLOCKS_TEST_ETCD_URL", EtcdServer, tmp_path_factory)
+
+
 @pytest.fixture
 def redis_database(redis_url: str) -> str:
     """The URL of an empty database of the session's Redis."""
@@ -118,6 +125,7 @@ def new_backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[
         "sqlite": lambda: f"sqlite:///{tmp_path}/locks-{next(numbers)}.db",
         "redis": lambda: empty_redis_database(request.getfixturevalue("redis_url")),
         "mongodb": lambda: new_mongodb_database(request.getfixturevalue("mongodb_url")),
+        "etcd": lambda: new_etcd_namespace(request.getfixturevalue("etcd_url")),
     }
     return lambda kind: makers[kind]()
 

@@ -27,6 +27,7 @@ _BUILT_IN = {
     "redis+sentinel": ("tasklocks.backends.redis:RedisBackend", "redis"),
     "mongodb": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
     "mongodb+srv": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
+    "etcd": ("tasklocks.backends.etcd:EtcdBackend", "etcd"),
 }
 
 _logger = logging.getLogger("tasklocks")

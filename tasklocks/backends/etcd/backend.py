@@ -1,0 +1,141 @@
+"""`EtcdBackend`: the steps of etcd behind the protocol of every backend."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from tasklocks import clock
+from tasklocks.backends.etcd.acquiring import acquire, holder
+from tasklocks.backends.etcd.address import read_address
+from tasklocks.backends.etcd.ears import Listener
+from tasklocks.backends.etcd.ending import drop_lapsed, force_release, release
+from tasklocks.backends.etcd.gateway import Gateway
+from tasklocks.backends.etcd.keys import Entry, Keys
+from tasklocks.backends.etcd.line import Line
+from tasklocks.backends.etcd.ops import LeaseGoneError, Range, Rows, Txn, TxnReply, prefix_end
+from tasklocks.backends.etcd.renewing import renew
+from tasklocks.backends.etcd.sessions import MIN_TTL
+from tasklocks.backends.etcd.store import Store
+from tasklocks.errors import BackendUnavailable
+from tasklocks.fork import PerProcess
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Waiter
+
+__all__ = ["EtcdBackend"]
+
+T = TypeVar("T")
+
+
+class EtcdBackend:
+    """Limits in etcd 3.4 or later.
+
+    Args:
+        url: `etcd://[user:password@]host:2379[,host2:2379][/namespace][?option=value]`.
+        prefix: two applications with two prefixes never meet.
+        options: `timeout` (seconds that a step may take), `tls`, `ca`, `cert`, `key` (paths of PEM files), `user`,
+            `password`; also in the URL.
+
+    Raises:
+        ConfigurationError: no host, or an unknown option.
+    """
+
+    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=MIN_TTL)
+
+    def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
+        address = read_address(url, options)
+        self._shown = address.shown
+        keys = Keys(address.namespace, prefix)
+        self._store = PerProcess(lambda: _opened(lambda: Gateway(address), keys))
+        # Also when it is dropped without `close`, and at the end of the process.
+        weakref.finalize(self, _close, self._store)
+
+    def __repr__(self) -> str:
+        return f"EtcdBackend({self._shown!r})"
+
+    def acquire(self, request: AcquireRequest) -> Grant | Busy:
+        """See `Backend.acquire`."""
+        return self._step(lambda store: acquire(store, request))
+
+    def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
+        """See `Backend.renew`."""
+        return self._step(lambda store: renew(store, grants))
+
+    def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
+        """See `Backend.release`."""
+        return self._step(lambda store: release(store, name, owner, keep))
+
+    def force_release(self, name: str, owner: str | None = None) -> int:
+        """See `Backend.force_release`."""
+        return self._step(lambda store: force_release(store, name, owner))
+
+    def inspect(self, name: str) -> LimitState:
+        """See `Backend.inspect`."""
+        return self._step(lambda store: _inspect(store, name))
+
+    def listen(self, owner: str) -> Listener:
+        """See `Backend.listen`."""
+        return self._store().ears.listener(owner)
+
+    @property
+    def listening(self) -> bool:
+        """Whether this process's watch is open."""
+        return self._store().ears.open
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        _close(self._store)
+
+    def _step(self, work: Callable[[Store], T]) -> T:
+        store = self._store()
+        try:
+            return work(store)
+        except LeaseGoneError:
+            # While this process did not run, an etcd lease of it ended.
+            store.sessions.doubt()
+        except BackendUnavailable:
+            store.forget()
+            raise
+        try:
+            return work(store)
+        except LeaseGoneError as error:
+            raise BackendUnavailable(f"etcd at {self._shown} ends leases faster than they can be used") from error
+
+
+def _opened(connect: Callable[[], Gateway], keys: Keys) -> Store:
+    store = Store(connect, keys)
+    store.each_beat = lambda: drop_lapsed(store)
+    return store
+
+
+def _close(stores: PerProcess[Store]) -> None:
+    if (store := stores.take()) is not None:
+        store.close()
+
+
+def _inspect(store: Store, name: str) -> LimitState:
+    keys = store.keys.limit(name)
+    reply = store.transport.txn(Txn((), (Range(keys.all, prefix_end(keys.all)),)))
+    line = _whole(store, name, reply)
+    holders = [holder(store, name, entry, line, clock.now()) for entry in line.holders]
+    listening = [
+        Waiter(entry.owner, entry.permits, entry.joined, True, entry.info) for entry in line.entries[line.served :]
+    ]
+    away = [Waiter(each.ticket, each.permits, each.since, False, each.info) for each in line.away_now()]
+    return LimitState(name, line.capacity.permits, tuple(holders), (*listening, *away), line.usual.hold)
+
+
+def _whole(store: Store, name: str, reply: TxnReply) -> Line:
+    keys, kvs = store.keys.limit(name), reply.rows[0].kvs
+    over = {mine.owner for mine in store.table.lapsed(clock.now(), name)}
+    entries = [Entry.read(kv) for kv in kvs if kv.key.startswith(keys.line)]
+    live = tuple(entry for entry in entries if entry.owner not in over)
+    aways = tuple(kv for kv in kvs if kv.key.startswith(keys.away))
+    rows = (
+        Rows((), 0),
+        *(Rows(tuple(kv for kv in kvs if kv.key == key), 1) for key in (keys.capacity, keys.hold)),
+        Rows(aways, len(aways)),
+        Rows((), 0),
+    )
+    line = store.parsed(reply.revision, rows)
+    return Line(reply.revision, line.capacity, line.usual, live, len(live), line.aways, len(aways))

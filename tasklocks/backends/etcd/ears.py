@@ -1,0 +1,165 @@
+"""Where this process hears which of its waiters were served: one key and one watch, however many wait.
+
+Whoever ends an entry writes the names of those who are served by that into the keys of their processes, in the same
+transaction if it knew them before. A watch goes on from the revision at which it broke off, so nothing is missed. News
+only saves time: the line itself is the truth, and a waiter looks at it now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+
+from tasklocks import clock
+from tasklocks.backends.etcd.keys import written
+from tasklocks.backends.etcd.ops import Compare, EtcdError, Put, Range, Transport, Txn, Watched
+from tasklocks.errors import TaskLocksError
+from tasklocks.types import Busy, Grant
+
+__all__ = ["Ears", "Listener", "message"]
+
+_PAUSE = 0.2
+_UNUSED = 30.0  # seconds without a listener after which the watch is ended
+
+Served = Callable[[str, str, int], Grant | None]
+"""Note that the entry of an owner of a limit, made at a revision, holds permits; return its lease, if it is known."""
+
+_logger = logging.getLogger("tasklocks")
+
+
+def message(served: list[tuple[str, str, int]]) -> bytes:
+    """Return what is written into an ear: name, owner and revision of each entry that was served."""
+    return written([list(each) for each in served])
+
+
+class Listener:
+    """Wakes one waiter."""
+
+    def __init__(self, address: str, close: Callable[[], None]) -> None:
+        self.address = address
+        self._close = close
+        self._news = threading.Event()
+        self._grant: Grant | None = None
+
+    def wait(self, timeout: float, since: Busy) -> Grant | None:
+        """See `Listener.wait` of the protocol."""
+        self._news.wait(timeout)
+        self._news.clear()
+        grant, self._grant = self._grant, None
+        return grant
+
+    def wake(self, grant: Grant | None = None) -> None:
+        """Let it look, or take `grant`."""
+        self._grant = grant
+        self._news.set()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._close()
+
+
+class Ears:
+    """The listeners of one process.
+
+    Args:
+        transport: to etcd.
+        key: returns the key at which the process of a given name hears.
+        session: returns the etcd lease that the key ends with.
+        served: see `Served`.
+    """
+
+    def __init__(
+        self, transport: Transport, key: Callable[[str], bytes], session: Callable[[], int], served: Served
+    ) -> None:
+        self.address = secrets.token_hex(8)
+        self.key = key(self.address)
+        self.open = False
+        self.lease = 0
+        self._transport = transport
+        self._session = session
+        self._served = served
+        self._lock = threading.Lock()
+        self._listeners: dict[str, Listener] = {}
+        self._unused_since = clock.now()
+        self._stopping: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def listener(self, owner: str) -> Listener:
+        """Return an ear for `owner`."""
+        listener = Listener(self.address, lambda: self._discard(owner))
+        with self._lock:
+            self._listeners[owner] = listener
+            if self._stopping is None:
+                self._stopping = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._stopping,), name="tasklocks-listener", daemon=True
+                )
+                self._thread.start()
+        return listener
+
+    def tell(self, name: str, owner: str, create: int) -> None:
+        """Let a waiter of this process know that it was served."""
+        grant = self._served(name, owner, create)
+        if grant is not None and (listener := self._listeners.get(owner)) is not None:
+            listener.wake(grant)
+
+    def rest(self) -> None:
+        """End the watch if nobody has listened for a while."""
+        with self._lock:
+            unused = not self._listeners and clock.now() - self._unused_since > _UNUSED
+        if unused:
+            self.close()
+
+    def close(self) -> None:
+        """End the watch; the next listener opens it again."""
+        with self._lock:
+            stopping, self._stopping, self.open, self.lease = self._stopping, None, False, 0
+        if stopping is not None and self._thread is not None:
+            stopping.set()
+            self._transport.stop_watching()
+            self._thread.join(1.0)
+
+    def _discard(self, owner: str) -> None:
+        with self._lock:
+            self._listeners.pop(owner, None)
+            self._unused_since = clock.now()
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                self._listen(self._opened(stopping), stopping)
+            except (TaskLocksError, EtcdError) as error:
+                _logger.debug("the watch of etcd broke off: %s", error)
+            except Exception:
+                # A fault must not end the thread: waiters would only hear by looking.
+                _logger.exception("the watch of etcd broke off, trying again")
+            stopping.wait(_PAUSE)
+
+    def _opened(self, stopping: threading.Event) -> int:
+        """Make the key if need be; return the revision from which on to watch."""
+        absent = Compare(self.key, "create", "EQUAL", 0)
+        self.lease = self._session()
+        reply = self._transport.txn(Txn((absent,), (Put(self.key, b"[]", self.lease),), (Range(self.key),)))
+        self.open = not stopping.is_set()
+        # What was said before was not heard.
+        for listener in list(self._listeners.values()):
+            listener.wake()
+        return reply.revision + 1
+
+    def _listen(self, start: int, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            for news in self._transport.watch(self.key, start):
+                if stopping.is_set() or (news is not None and news.value is None):
+                    return  # the key is gone with its session
+                if news is not None:
+                    start = news.revision + 1
+                    self._hear(news)
+
+    def _hear(self, news: Watched) -> None:
+        for each in json.loads(news.value or b"[]"):
+            match each:
+                case [str(name), str(owner), int(create)]:
+                    self.tell(name, owner, create)

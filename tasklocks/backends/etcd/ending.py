@@ -1,0 +1,190 @@
+"""Steps that take entries out of a line, and the news for those who are served by that."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tasklocks import clock
+from tasklocks.backends.base import moving_average
+from tasklocks.backends.etcd.ears import message
+from tasklocks.backends.etcd.keys import CLOSED, Entry, Usual
+from tasklocks.backends.etcd.line import Line, newly_served
+from tasklocks.backends.etcd.mine import Mine
+from tasklocks.backends.etcd.ops import Compare, Delete, Op, Put, Range, Txn, prefix_end
+from tasklocks.backends.etcd.store import Store
+
+__all__ = ["drop_lapsed", "force_release", "release", "tell"]
+
+_AT_ONCE = 50
+_TRIES = 20
+
+
+def release(store: Store, name: str, owner: str, keep: float) -> bool:
+    """End what `owner` has of a limit; return whether that was a live lease."""
+    drop_lapsed(store, name)
+    if keep > 0:
+        return _close(store, name, owner, keep)
+    key = store.keys.limit(name).entry(owner)
+    mine = store.table.find(name, owner)
+    guess = _served_by(store.known(name), owner)
+    for _ in range(_TRIES):
+        told = [entry for entry in guess if entry.ear != store.ears.address]
+        open_entry = Compare(key, "value", "LESS", CLOSED)
+        compare = (open_entry, *_guards(store, name, told))
+        reads = store.reads(name, owner, 0)
+        writes = (Delete(key), *_usual(store, name, mine), *_news(store, name, told))
+        reply = store.transport.txn(Txn(compare, (Range(key), *writes, *reads), reads))
+        line = store.read(name, reply, reply.rows[-5:])
+        if reply.done:
+            return _ended(store, line, name, Entry.read(reply.rows[0].kvs[0]), told)
+        if line.own is None or line.own.closed:
+            break
+        guess = []
+    if mine is not None and not mine.closed:
+        store.table.drop(name, owner)
+    return False
+
+
+def drop_lapsed(store: Store, name: str | None = None) -> None:
+    """Take away what this process has and what is over, of one limit or of all."""
+    for mine in store.table.lapsed(clock.now(), name):
+        keys = store.keys.limit(mine.name)
+        key, reads = keys.entry(mine.owner), store.reads(mine.name, mine.owner, 0)
+        # Unless another process took the lease over.
+        untouched = Compare(key, "mod", "EQUAL", mine.mod)
+        reply = store.transport.txn(Txn((untouched,), (Range(key), Delete(key), *reads), (Range(key),)))
+        if store.table.find(mine.name, mine.owner) is mine:
+            store.table.drop(mine.name, mine.owner)
+        if reply.done:
+            line = store.read(mine.name, reply, reply.rows[-5:])
+            tell(store, mine.name, newly_served(line, [Entry.read(reply.rows[0].kvs[0])]))
+
+
+def force_release(store: Store, name: str, owner: str | None) -> int:
+    """End the lease of `owner`, or every lease; return how many were ended."""
+    drop_lapsed(store, name)
+    keys, ended = store.keys.limit(name), 0
+    for _ in range(_TRIES):
+        line = _whole(store, name)
+        doomed = [each for each in line.holders if owner in (None, each.owner)][:_AT_ONCE]
+        if not doomed:
+            return ended
+        unchanged = tuple(Compare(keys.entry(each.owner), "mod", "EQUAL", each.mod) for each in doomed)
+        deletes = tuple(Delete(keys.entry(each.owner)) for each in doomed)
+        reply = store.transport.txn(Txn(unchanged, (*deletes, *store.reads(name, "", 0))))
+        if not reply.done:
+            continue
+        ended += len(doomed)
+        for each in doomed:
+            store.table.drop(name, each.owner)
+        tell(store, name, newly_served(store.read(name, reply, reply.rows), doomed))
+        if len(doomed) < _AT_ONCE:
+            return ended
+    return ended
+
+
+def tell(store: Store, name: str, served: Sequence[Entry]) -> None:
+    """Let the waiters of other processes, and of this one, know that they were served."""
+    for entry in served:
+        if entry.ear == store.ears.address:
+            store.ears.tell(name, entry.owner, entry.create)
+    others = [entry for entry in served if entry.ear not in ("", store.ears.address)]
+    for start in range(0, len(others), _AT_ONCE):
+        _write_news(store, name, others[start : start + _AT_ONCE])
+
+
+def _write_news(store: Store, name: str, served: Sequence[Entry]) -> None:
+    reply = store.transport.txn(Txn(_ears_open(store, served), _news(store, name, served)))
+    if not reply.done and len(served) > 1:
+        # One of them is dead, and its key is gone.
+        for entry in served:
+            _write_news(store, name, [entry])
+
+
+def _ended(store: Store, line: Line, name: str, entry: Entry, told: Sequence[Entry]) -> bool:
+    mine = store.table.drop(name, entry.owner)
+    known = {each.create for each in told}
+    tell(store, name, [each for each in newly_served(line, [entry]) if each.create not in known])
+    return (mine is not None and mine.taken_at is not None) or _held(line, entry)
+
+
+def _held(line: Line, entry: Entry) -> bool:
+    before = sorted([*line.entries, entry], key=lambda each: each.create)
+    return replace(line, entries=tuple(before)).is_served(entry)
+
+
+def _served_by(line: Line, owner: str) -> list[Entry]:
+    """Guess who would be served if `owner` left."""
+    leaving = [entry for entry in line.entries if entry.owner == owner]
+    if not leaving or line.revision == 0:
+        return []
+    rest = tuple(entry for entry in line.entries if entry.owner != owner)
+    served = newly_served(replace(line, entries=rest), leaving)
+    return [entry for entry in served if entry.ear][:_AT_ONCE]
+
+
+def _guards(store: Store, name: str, told: Sequence[Entry]) -> tuple[Compare, ...]:
+    """What must hold for the guess to be right."""
+    if not told:
+        return ()
+    keys, line = store.keys.limit(name), store.known(name)
+    unchanged = Compare(keys.capacity, "mod", "EQUAL", line.capacity.mod)
+    there = tuple(Compare(keys.entry(each.owner), "create", "EQUAL", each.create) for each in told)
+    return (unchanged, *there, *_ears_open(store, told))
+
+
+def _ears_open(store: Store, served: Sequence[Entry]) -> tuple[Compare, ...]:
+    return tuple(Compare(store.keys.ear(ear), "create", "GREATER", 0) for ear in {each.ear for each in served})
+
+
+def _news(store: Store, name: str, served: Sequence[Entry]) -> tuple[Op, ...]:
+    by_ear: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for entry in served:
+        by_ear[entry.ear].append((name, entry.owner, entry.create))
+    # A key of another process must end with that process, so it keeps its lease.
+    return tuple(Put(store.keys.ear(ear), message(told), keep_lease=True) for ear, told in by_ear.items())
+
+
+def _usual(store: Store, name: str, mine: Mine | None) -> tuple[Op, ...]:
+    """Count one more hold."""
+    if mine is None or mine.taken_at is None or mine.closed:
+        return ()
+    hold = moving_average(store.known(name).usual.hold, clock.now() - mine.taken_at)
+    usual = Usual(round(hold, 6), time.time())
+    return (Put(store.keys.limit(name).hold, usual.written(), store.sessions.retention()),)
+
+
+def _close(store: Store, name: str, owner: str, keep: float) -> bool:
+    """Release a lease, but keep its permits taken."""
+    key = store.keys.limit(name).entry(owner)
+    for _ in range(_TRIES):
+        reply = store.transport.txn(Txn((), store.reads(name, owner, 0)))
+        line = store.read(name, reply, reply.rows)
+        mine, entry = store.table.find(name, owner), line.own
+        if entry is None or entry.closed:
+            return False
+        if (mine is None or mine.taken_at is None) and not line.is_served(entry):
+            return release(store, name, owner, 0.0)
+        now, lease = clock.now(), store.sessions.once(keep)
+        kept = replace(entry, closed=True, ttl=keep)
+        unchanged = Compare(key, "mod", "EQUAL", entry.mod)
+        done = store.transport.txn(Txn((unchanged,), (Put(key, kept.written(), lease), *_usual(store, name, mine))))
+        if done.done:
+            ends = now + keep
+            store.table.add(
+                Mine(
+                    name, owner, entry.create, done.revision, entry.permits, keep, entry.token, lease, ends, None, True
+                )
+            )
+            return True
+    return False
+
+
+def _whole(store: Store, name: str) -> Line:
+    keys = store.keys.limit(name)
+    _, *rest = store.reads(name, "", 0)
+    reply = store.transport.txn(Txn((), (Range(keys.line, prefix_end(keys.line)), *rest)))
+    return store.read(name, reply, reply.rows)

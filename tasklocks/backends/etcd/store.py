@@ -1,0 +1,160 @@
+"""What one process has of etcd: connections, leases, ears, and what it knows of the limits that it used lately."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from tasklocks import clock
+from tasklocks.backends.base import GRANT_TTL
+from tasklocks.backends.etcd.ears import Ears
+from tasklocks.backends.etcd.keys import Away, Capacity, Entry, Keys, Usual
+from tasklocks.backends.etcd.line import Line
+from tasklocks.backends.etcd.mine import Mine, Table
+from tasklocks.backends.etcd.ops import Compare, Op, Put, Range, Rows, Transport, Txn, TxnReply, prefix_end
+from tasklocks.backends.etcd.sessions import WAITING, Session, Sessions
+from tasklocks.types import Grant
+
+__all__ = ["Base", "Store"]
+
+_REMEMBERED = 1000
+_SPARE_ROWS = 64
+_AWAY_ROWS = 200
+_TOKENS_BEHIND = 60_000_000  # microseconds
+
+
+class Base:
+    """What is added to a revision to make a token.
+
+    A revision of etcd never goes back, unless its data is lost or an old snapshot is restored. So tokens are counted
+    from a number that only grows and that is raised to the time, in microseconds, now and then: by each process that
+    starts or that lost its connection. No store makes a million revisions a second, so after a restore, which needs
+    a restart, tokens are larger than all before.
+    """
+
+    def __init__(self, transport: Transport, key: bytes) -> None:
+        self._transport = transport
+        self._key = key
+        self._known: tuple[int, int] | None = None
+
+    @property
+    def value(self) -> int:
+        """The number to add."""
+        return self._settled()[0]
+
+    @property
+    def unchanged(self) -> Compare:
+        """True as long as `value` is the number to add."""
+        return Compare(self._key, "mod", "EQUAL", self._settled()[1])
+
+    def forget(self) -> None:
+        """Look again."""
+        self._known = None
+
+    def _settled(self) -> tuple[int, int]:
+        while (known := self._known) is None:
+            self._known = self._raised()
+        return known
+
+    def _raised(self) -> tuple[int, int] | None:
+        reply = self._transport.txn(Txn((), (Range(self._key),)))
+        kvs = reply.rows[0].kvs
+        value, mod = (int(kvs[0].value), kvs[0].mod) if kvs else (0, 0)
+        wanted = time.time_ns() // 1000 - reply.revision
+        if kvs and value > wanted - _TOKENS_BEHIND:
+            return value, mod
+        larger = max(wanted, value + 1)
+        put = Txn((Compare(self._key, "mod", "EQUAL", mod),), (Put(self._key, b"%d" % larger),))
+        done = self._transport.txn(put)
+        return (larger, done.revision) if done.done else None
+
+
+class Store:
+    """One process's view of etcd."""
+
+    def __init__(self, connect: Callable[[], Transport], keys: Keys) -> None:
+        self.transport = connect()
+        self.keys = keys
+        self.table = Table()
+        self.base = Base(self.transport, keys.base)
+        self.sessions = Sessions(self.transport, self._in_use, self._beat)
+        self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self.served)
+        self.each_beat: Callable[[], None] = lambda: None
+        self._lines: OrderedDict[str, Line] = OrderedDict()
+
+    def waiting_lease(self) -> Session:
+        """Return the session that waiters' places end with."""
+        return self.sessions.get(WAITING)
+
+    def served(self, name: str, owner: str, create: int) -> Grant | None:
+        """Note that a waiter of this process has its permits; it must claim them soon."""
+        mine = self.table.told(name, owner, create)
+        return None if mine is None else self.note_served(mine)
+
+    def note_served(self, mine: Mine) -> Grant:
+        """Return the lease that a waiter was given."""
+        if mine.taken_at is None:
+            now = clock.now()
+            mine.taken_at = now
+            mine.ends = min(now + min(mine.ttl, GRANT_TTL), self.waiting_lease().alive_until)
+        return mine.grant()
+
+    def remember(self, name: str, line: Line) -> Line:
+        """Keep what is known of a limit."""
+        self._lines[name] = line
+        self._lines.move_to_end(name)
+        if len(self._lines) > _REMEMBERED:
+            self._lines.popitem(last=False)
+        return line
+
+    def known(self, name: str) -> Line:
+        """Return what was known of a limit last."""
+        return self._lines.get(name, Line())
+
+    def forget(self) -> None:
+        """Doubt everything: the connection was lost, and etcd may come back with older data."""
+        self._lines.clear()
+        self.base.forget()
+
+    def reads(self, name: str, owner: str, permits: int) -> tuple[Op, ...]:
+        """Return what to read of a limit that may have so many permits."""
+        keys = self.keys.limit(name)
+        return (
+            Range(keys.line, prefix_end(keys.line), max(permits, self.known(name).capacity.permits) + _SPARE_ROWS),
+            Range(keys.capacity),
+            Range(keys.hold),
+            Range(keys.away, prefix_end(keys.away), _AWAY_ROWS),
+            Range(keys.entry(owner)),
+        )
+
+    def read(self, name: str, reply: TxnReply, rows: tuple[Rows, ...]) -> Line:
+        """Return the line in the answer to `reads`."""
+        return self.remember(name, self.parsed(reply.revision, rows))
+
+    def parsed(self, revision: int, rows: tuple[Rows, ...]) -> Line:
+        """Return the line that stands in rows, in the order of `reads`."""
+        line, capacity, hold, away, own = rows
+        return Line(
+            revision,
+            Capacity.read(capacity.kvs[0]) if capacity.kvs else Capacity(),
+            Usual.read(hold.kvs[0]) if hold.kvs else Usual(),
+            tuple(Entry.read(kv) for kv in line.kvs),
+            line.total,
+            tuple(Away.read(kv) for kv in away.kvs),
+            away.total,
+            Entry.read(own.kvs[0]) if own.kvs else None,
+        )
+
+    def close(self) -> None:
+        """Close everything of this process."""
+        self.ears.close()
+        self.sessions.close()
+        self.transport.close()
+
+    def _in_use(self) -> set[int]:
+        return self.table.leases() | {self.ears.lease}
+
+    def _beat(self) -> None:
+        self.each_beat()
+        self.ears.rest()
