@@ -314,16 +314,17 @@ def test_a_reentrant_call_shares_the_lease_of_its_caller(app, backend):
 
 def test_a_reentrant_call_does_not_run_under_a_lost_lease(app, backend, caplog):
     @locked("report", reentrant=True)
-    def report(inner: bool) -> str:
-        if inner:
-            return "ran"
-        backend.force_release("report")
-        with pytest.raises(LeaseLost):
-            current_lease().renew()
-        return task(True) + f" with {len(backend.inspect('report').holders)} holder"
+    def report(inner: bool) -> list[int]:
+        if not inner:
+            backend.force_release("report")
+            with pytest.raises(LeaseLost):
+                current_lease().renew()
+            return task(True)
+        return [holder.fencing_token for holder in backend.inspect("report").holders]
 
     task = register(app, report, name="report")
-    assert task(False) == "ran with 0 holder"
+    assert len(task(False)) == 1  # a lease of its own
+    assert "was lost while it was held" in caplog.text
 
 
 def test_a_nested_call_takes_a_permit_of_its_own_if_there_is_one(app, backend):
