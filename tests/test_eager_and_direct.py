@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, Task, chain, chord, group
+from celery.app.trace import build_tracer
 
 from tasklocks import (
     BackendUnavailable,
@@ -405,6 +406,39 @@ def test_a_backend_that_is_down_fails_the_call_and_the_body_does_not_run(app, tm
         call(task)
     assert time.monotonic() - began < AT_ONCE
     assert runs == []
+
+
+def traced(app: Celery, task: Task, items: list[Any]) -> Any:
+    """Run a map as a worker runs it, here; an error is the answer."""
+    tracer = build_tracer("celery.map", app.tasks["celery.map"], app=app)
+    request = {"id": "a-map", "delivery_info": {}, "is_eager": False}
+    return tracer("a-map", (task.s(), items), {}, request).retval
+
+
+def test_an_item_of_a_workers_map_waits_for_its_turn(app, backend):
+    runs: list[Any] = []
+    task = reporter(app, runs)
+    lease = Lock("report", backend=backend).acquire()
+    timer = threading.Timer(0.2, lease.release)
+    timer.start()
+    traced(app, task, ["monday", "friday"])
+    timer.join()
+    assert runs == ["monday", "friday"]
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_task_that_an_item_of_a_workers_map_calls_does_not_wait_unless_told(app):
+    inner = reporter(app, [])
+
+    @locked("outer")
+    def outer(day: str) -> str:
+        with pytest.raises(LockBusy):
+            inner(day)
+        seen.append(day)
+
+    seen: list[str] = []
+    traced(app, register(app, outer, name="outer"), ["monday", "friday"])
+    assert seen == ["monday", "friday"]
 
 
 def test_a_plain_function_is_locked_too(new_backend_url):

@@ -116,8 +116,9 @@ def enter_body(call: Call) -> None:
 
 
 def _kind_inside() -> Kind:
-    outer = _state.get_current_worker_task()
-    if outer is None or outer.name not in _MAPS or outer.request.is_eager:
+    """Return the kind of a direct call of a task: an item of a worker's map is called by the map itself."""
+    caller = next(iter(_state._task_stack.stack[-2:-1]), None)
+    if caller is None or caller.name not in _MAPS or caller.request.is_eager:
         return Kind.DIRECT
     return Kind.MAPPED
 
