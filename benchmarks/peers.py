@@ -89,4 +89,5 @@ def _redis_lock(url: str) -> Callable[..., Any]:
     from redis import Redis
     from redis_lock import Lock
 
-    return functools.partial(Lock, Redis.from_url(url))
+    # Its threads renew at about the same time, each on a connection of its own.
+    return functools.partial(Lock, Redis.from_url(url, max_connections=10_000))

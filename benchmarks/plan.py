@@ -38,7 +38,7 @@ class Scale:
 
 
 FULL = Scale(seconds=5.0, crowd=(1, 100, 10_000), processes=(2, 10, 50), handoffs=100, leases=(1, 100, 1000), ttl=3)
-QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(1, 10), ttl=1)
+QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,), ttl=1)
 """Shows that everything runs; its figures mean nothing."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.contestants import Contestant, floor_of, release_of
@@ -41,7 +41,7 @@ def _both(pair: Pair) -> Callable[[], None]:
     return once
 
 
-def _row(plan: Plan, contestant: Contestant, blocks: dict[str, Sequence[Block]]) -> dict[str, Any]:
+def _row(plan: Plan, contestant: Contestant, blocks: Mapping[str, Sequence[Block]]) -> dict[str, Any]:
     mine = blocks[contestant.name]
     return {
         "store": contestant.store,
@@ -50,8 +50,16 @@ def _row(plan: Plan, contestant: Contestant, blocks: dict[str, Sequence[Block]])
         "release": release_of(contestant),
         **summary(mine),
         "times_floor": ratio(mine, blocks[floor_of(contestant.store).name]),
+        "times_fastest_peer": _beside_peers(plan, contestant, blocks),
         "round_trips": _round_trips(plan, contestant),
     }
+
+
+def _beside_peers(plan: Plan, contestant: Contestant, blocks: Mapping[str, Sequence[Block]]) -> float | None:
+    """Return how many times as long as the fastest other library it takes; None if there is no other one."""
+    peers = [each.name for each in plan.contestants if each.role == "peer" and each.store == contestant.store]
+    ours = contestant.role == "tasklocks"
+    return max((ratio(blocks[contestant.name], blocks[peer]) for peer in peers), default=None) if ours else None
 
 
 def _round_trips(plan: Plan, contestant: Contestant) -> float | None:

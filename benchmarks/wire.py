@@ -46,7 +46,7 @@ class RoundTrips:
             for key, _ in self._selector.select(timeout=0.05):
                 if key.fileobj is self._ears:
                     self._connect()
-                else:
+                elif key.fileobj.fileno() >= 0:  # else the other end of it was closed in this very round
                     self._pass_on(key.fileobj, *key.data)
 
     def _connect(self) -> None:
@@ -58,15 +58,25 @@ class RoundTrips:
         self._selector.register(server, selectors.EVENT_READ, (client, client))
 
     def _pass_on(self, source: socket.socket, target: socket.socket, client: socket.socket) -> None:
-        data = source.recv(65536)
+        try:
+            data = source.recv(65536)
+            if data:
+                self._count(source, client)
+                target.sendall(data)
+        except OSError:
+            # A peer that just dies resets its connection; the others' must not suffer from it.
+            data = b""
         if not data:
-            for end in (source, target):
-                self._selector.unregister(end)
-                end.close()
-            return
+            self._part(source, target)
+
+    def _count(self, source: socket.socket, client: socket.socket) -> None:
         if source is not client:
             self._asking.discard(client)
         elif client not in self._asking:
             self._asking.add(client)
             self.count += 1
-        target.sendall(data)
+
+    def _part(self, *ends: socket.socket) -> None:
+        for end in ends:
+            self._selector.unregister(end)
+            end.close()

@@ -13,7 +13,9 @@ from benchmarks.board import Board
 from benchmarks.measures import MEASURES
 from benchmarks.pair import Pair, prove_exclusion
 from benchmarks.results import Result
+from tests.conftest import require
 from tests.processes import ROOT
+from tests.servers import RedisServer
 
 FIGURES = {
     "pair": {"p50_us", "p99_us", "per_second", "round_trips", "client_cpu_us", "times_floor"},
@@ -27,6 +29,7 @@ FIGURES = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What a run writes that is too short for its figures to mean anything."""
+    require(RedisServer)
     folder = tmp_path_factory.mktemp("results")
     command = [
         sys.executable,
@@ -38,6 +41,7 @@ def results(tmp_path_factory):
         "--only",
         "sqlite",
         "memory",
+        "tasklocks redis",
         "--results",
         str(folder),
     ]
@@ -55,8 +59,13 @@ def test_a_result_names_its_circumstances_and_has_every_figure_for_tasklocks(res
     result = results[measure]
     assert {"date", "machine", "stores", "packages"} <= set(result["circumstances"])
     ours = [row for row in result["rows"] if row["role"] == "tasklocks"]
-    assert "sqlite" in {row["store"] for row in ours}
+    assert {row["store"] for row in ours} >= {"sqlite", "redis"}
     assert all(FIGURES[measure] <= set(row) for row in ours)
+
+
+def test_a_redis_pair_is_two_round_trips(results):
+    trips = {row["contestant"]: row["round_trips"] for row in results["pair"]["rows"] if row["store"] == "redis"}
+    assert trips == {"floor: SET NX PX + EVALSHA": 2, "tasklocks redis": 2}
 
 
 def test_nobody_is_ever_inside_together_with_another(results):
