@@ -1,0 +1,94 @@
+"""What this process knows: its leases, its places in line, what it read of others, and who waits for which node."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tasklocks import clock
+from tasklocks.backends.zookeeper.nodes import Header, Row
+from tasklocks.types import AcquireRequest
+
+__all__ = ["Held", "Known", "Seat", "Watches"]
+
+_MOST = 10_000  # what is remembered of each kind; all of it can be read again
+
+
+@dataclass(slots=True)
+class Held:
+    """A lease that was taken or renewed here; `deadline` and `since` are on the local clock."""
+
+    path: str
+    permits: int
+    token: int
+    content: bytes
+    deadline: float
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A place in line that was taken here; `until` is on the local clock."""
+
+    limit: str
+    request: AcquireRequest
+    path: str
+    until: float
+    wake: threading.Event = field(default_factory=threading.Event)
+
+
+class Watches:
+    """Who is to be woken when something happens to a node."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seats: dict[str, set[Seat]] = {}
+
+    def add(self, paths: Iterable[str], seat: Seat) -> list[str]:
+        """Let `seat` wait for the nodes too; return those that the server was not asked to watch yet."""
+        with self._lock:
+            fresh = [path for path in paths if path not in self._seats]
+            for path in paths:
+                self._seats.setdefault(path, set()).add(seat)
+        return fresh
+
+    def heard(self, path: str | None) -> None:
+        """Wake who waits for the node, once; for None wake all, for then all watches are gone."""
+        with self._lock:
+            woken = [self._seats.pop(each, set()) for each in (list(self._seats) if path is None else [path])]
+        for seats in woken:
+            for seat in seats:
+                seat.wake.set()
+
+    def leave(self, seat: Seat) -> None:
+        """Wake `seat` no more."""
+        with self._lock:
+            for seats in self._seats.values():
+                seats.discard(seat)
+
+
+class Known:
+    """The memory of one process, by (path of the limit, owner) or by path."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], Held] = {}
+        self.seats: dict[tuple[str, str], Seat] = {}
+        self.headers: dict[str, Header] = {}
+        self.rows: dict[str, Row] = {}
+        self.watches = Watches()
+
+    def lapsed(self, limit: str) -> list[tuple[tuple[str, str], Seat]]:
+        """Return the places at a limit that were not asked for again in time."""
+        now = clock.now()
+        return [(key, seat) for key, seat in list(self.seats.items()) if seat.until <= now and seat.limit == limit]
+
+    def tidy(self) -> None:
+        """Forget what may be forgotten, so that a process that runs for months does not grow."""
+        now = clock.now()
+        if len(self.held) > _MOST:
+            self.held = {key: held for key, held in self.held.items() if held.deadline > now}
+        if len(self.headers) > _MOST:
+            self.headers = {}
+        if len(self.rows) > _MOST:
+            self.rows = {}

@@ -1,0 +1,283 @@
+"""One limit as one step sees it: listed, and settled, which means without what is over and with its line served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tasklocks.backends.base import GRANT_TTL
+from tasklocks.backends.zookeeper.known import Known
+from tasklocks.backends.zookeeper.nodes import (
+    AWAY,
+    LEASES,
+    WAITER,
+    Header,
+    Node,
+    Row,
+    away_until,
+    in_order,
+    limit_node,
+    read,
+    read_header,
+    row,
+    written,
+    written_header,
+)
+from tasklocks.backends.zookeeper.session import Session, failure, missing
+
+__all__ = ["Limit", "Settled", "View"]
+
+_TRIES = 30
+_SWEPT = 20  # lapsed places of those who are away that one step removes
+
+
+@dataclass(slots=True)
+class View:
+    """A limit's nodes at one moment; `changes` is the number of changes among its children."""
+
+    header: Header
+    changes: int
+    leases: list[Node]
+    line: list[Node]
+    away: list[Node]
+
+
+@dataclass(slots=True)
+class Settled:
+    """A limit after a step has settled it.
+
+    view: what is there, without what was over.
+    rows: what was read of it, by path.
+    granted: waiters that have their permits.
+    waiting: waiters that have not.
+    now: the server's time.
+    """
+
+    view: View
+    rows: dict[str, Row]
+    granted: list[Node]
+    waiting: list[Node]
+    now: float
+
+    @property
+    def free(self) -> int:
+        """How many permits nobody has."""
+        taken = sum(node.permits for node in (*self.view.leases, *self.granted))
+        return self.view.header.capacity - taken
+
+    def holders(self) -> list[Row]:
+        """Return what is known of those who have permits, oldest first."""
+        nodes = (*self.view.leases, *self.granted)
+        return sorted((self.rows[node.path] for node in nodes if node.path in self.rows), key=lambda each: each.token)
+
+    def ends(self, holder: Row) -> float:
+        """Return the server time at which a holder's lease ends."""
+        return self.now + min(holder.ttl, GRANT_TTL) if holder.until is None else holder.until
+
+
+class Limit:
+    """One limit on the server.
+
+    Args:
+        session: this process's session.
+        known: what this process knows.
+        name: the limit.
+    """
+
+    def __init__(self, session: Session, known: Known, name: str) -> None:
+        self.session = session
+        self.known = known
+        self.name = name
+        self.path = f"{session.root}/{limit_node(name)}"
+        self.queue = f"{self.path}/q"
+        self.outside = f"{self.path}/a"
+
+    def make(self, capacity: int) -> None:
+        """Create the limit's node, and what is above it."""
+        # The server forgets idle limits after a minute; what this process still knows of it is as good.
+        last = self.known.headers.get(self.path, Header(capacity, None, 0))
+        content = written_header(self.name, last.capacity, last.usual_hold)
+        above = self.session.container(self.path.rpartition("/")[0])
+        if missing(self.session.ask(above, self.session.container(self.path, content))[1]):
+            self.session.make_root()
+            self.session.ask(above, self.session.container(self.path, content))
+
+    def view(self) -> View | None:
+        """Return what is there; None if the limit is not."""
+        session = self.session
+        # The line before the leases: a waiter that turns its place into a lease meanwhile is seen twice, never missed.
+        queue, away, top = session.ask(session.names(self.queue), session.names(self.outside), session.names(self.path))
+        if missing(top):
+            return None
+        header = self.header(top[1].version)
+        leases = self.nodes(self.path, top[0], LEASES)
+        moved = {node.digest for node in leases}
+        line = [node for node in self.nodes(self.queue, _names(queue), (WAITER,)) if node.digest not in moved]
+        return View(header, top[1].cversion, leases, line, self.nodes(self.outside, _names(away), (AWAY,)))
+
+    def header(self, version: int) -> Header:
+        """Return the limit's header, read again only if it is not of this version or newer."""
+        known = self.known.headers.get(self.path)
+        if known is not None and known.version == version:
+            return known
+        (answer,) = self.session.ask(self.session.content(self.path))
+        if missing(answer):
+            return Header(0, None, -1)
+        header = self.known.headers[self.path] = read_header(answer[0], answer[1].version)
+        return header
+
+    def nodes(self, folder: str, names: Iterable[str], kinds: Sequence[str]) -> list[Node]:
+        """Return what the names tell, first come first."""
+        listed = (read(folder, name) for name in names)
+        return in_order(node for node in listed if node is not None and node.kind in kinds)
+
+    def rows(self, nodes: Sequence[Node]) -> dict[str, Row]:
+        """Read the nodes; those that are gone are missing in the result."""
+        if not nodes:
+            return {}
+        answers = self.session.ask(*(self.session.content(node.path) for node in nodes))
+        found = {
+            node.path: row(node, answer[0], answer[1], self.session.token(answer[1].czxid))
+            for node, answer in zip(nodes, answers, strict=True)
+            if not missing(answer)
+        }
+        self.known.rows.update(found)
+        return found
+
+    def settle(self, *, without: Node | None = None, served: Node | None = None) -> Settled | None:
+        """Drop what is over and serve the line.
+
+        Args:
+            without: a lease that does not count: the caller is not sure of it yet.
+            served: a waiter that the caller serves itself.
+
+        Returns:
+            What is there then; None if there is no limit.
+        """
+        self._drop_abandoned()
+        for _ in range(_TRIES):
+            view = self.view()
+            if view is None:
+                return None
+            view.leases = [node for node in view.leases if node != without]
+            settled = self._settled(view)
+            if self._mark(settled, served):
+                return settled
+        return settled
+
+    def state_capacity(self, capacity: int) -> int | None:
+        """Let `capacity` count from now on; return the one that it replaced, if it differed."""
+        for _ in range(_TRIES):
+            # First whoever has its permits under the old capacity is marked: a smaller one must not take them away.
+            settled = self.settle()
+            if settled is None:
+                self.make(capacity)
+                continue
+            header = settled.view.header
+            if header.capacity == capacity or self.write_header(replace(header, capacity=capacity)):
+                break
+        return None if header.capacity in (0, capacity) else header.capacity
+
+    def write_header(self, header: Header) -> bool:
+        """Replace the header unless somebody else did; tell whether it was done."""
+        content = written_header(self.name, header.capacity, header.usual_hold)
+        (answer,) = self.session.ask(self.session.write(self.path, content, header.version))
+        if isinstance(answer, Exception):
+            return False
+        self.known.headers[self.path] = replace(header, version=answer.version)
+        return True
+
+    def _drop_abandoned(self) -> None:
+        """Give up places of this process whose waiters did not ask again; those of dead processes go by themselves."""
+        for key, seat in self.known.lapsed(self.path):
+            self.known.seats.pop(key, None)
+            self.session.send(self.session.delete(seat.path))
+
+    def _settled(self, view: View) -> Settled:
+        now = self.session.server_time()
+        known = {node.path: self.known.rows[node.path] for node in view.leases if node.path in self.known.rows}
+        # What is known of a lease may be old, but then it ends later than known, never earlier.
+        unsure = [node for node in view.leases if node.path not in known or not _lasts(known[node.path], now)]
+        heads = self._heads(view)
+        fresh = self.rows([*unsure, *heads])
+        over = [each for each in fresh.values() if each.until is not None and each.until <= now]
+        gone = {node.path for node in (*unsure, *heads)} - fresh.keys() | self._removed(over)
+        rows = {path: each for path, each in {**known, **fresh}.items() if path not in gone}
+        view.leases = [node for node in view.leases if node.path not in gone]
+        view.line = [node for node in view.line if node.path not in gone]
+        view.away = self._present(view.away, now)
+        return self._served(Settled(view, rows, [], [], now))
+
+    def _heads(self, view: View) -> list[Node]:
+        """Return those in line of whom it must be known whether they are marked."""
+        free = view.header.capacity - sum(node.permits for node in view.leases)
+        # One more than fit: after a smaller capacity came, one who does not fit may have its permits all the same.
+        # And at least a few, for what is over may make room for them.
+        return view.line[: max(free, 4) + 1]
+
+    def _removed(self, over: Sequence[Row]) -> set[str]:
+        """Remove what is over, unless it was renewed just now; return the paths of what is gone."""
+        if not over:
+            return set()
+        answers = self.session.ask(*(self.session.delete(each.node.path, each.version) for each in over))
+        removed = {
+            each.node.path for each, answer in zip(over, answers, strict=True) if answer is True or missing(answer)
+        }
+        for path in removed:
+            self.known.rows.pop(path, None)
+        return removed
+
+    def _present(self, away: Sequence[Node], now: float) -> list[Node]:
+        lapsed = [node for node in away if away_until(node) <= now]
+        for node in lapsed[:_SWEPT]:
+            self.session.send(self.session.delete(node.path))
+        return [node for node in away if away_until(node) > now]
+
+    def _served(self, settled: Settled) -> Settled:
+        line = settled.view.line
+        for place, node in enumerate(line):
+            known = settled.rows.get(node.path)
+            if not (known and known.marked) and node.permits > settled.free:
+                settled.waiting = line[place:]
+                break
+            settled.granted.append(node)
+        return settled
+
+    def _mark(self, settled: Settled, served: Node | None) -> bool:
+        """Mark those who were granted and may not know; tell whether all was as it was seen."""
+        unmarked = [
+            settled.rows[node.path]
+            for node in settled.granted
+            if node != served and node.path in settled.rows and not settled.rows[node.path].marked
+        ]
+        if not unmarked:
+            return all(node.path in settled.rows for node in settled.granted)
+        session = self.session
+        answers = session.ask(*(self._marking(each, settled.view.header) for each in unmarked))
+        for each, answer in zip(unmarked, answers, strict=True):
+            if failure(answer) is not None:
+                return False
+            settled.rows[each.node.path] = _marked(each, answer[-1])
+        return True
+
+    def _marking(self, waiter: Row, header: Header) -> Any:
+        content = written(waiter.owner, waiter.ttl, waiter.info, marked=True)
+        return self.session.together(
+            self.session.unchanged(self.path, header.version),
+            self.session.write(waiter.node.path, content, waiter.version),
+        )
+
+
+def _lasts(known: Row, now: float) -> bool:
+    return known.until is not None and known.until > now
+
+
+def _marked(waiter: Row, stat: Any) -> Row:
+    content = json.dumps({"owner": waiter.owner, "ttl": waiter.ttl, "info": waiter.info, "marked": True}).encode()
+    return row(waiter.node, content, stat, waiter.token)
+
+
+def _names(listed: Any) -> list[str]:
+    return [] if missing(listed) else listed[0]

@@ -1,0 +1,180 @@
+"""Waiting for a limit: taking a place, being granted, listening, and the places of those who come back by themselves."""
+
+from __future__ import annotations
+
+from tasklocks import clock
+from tasklocks.backends.base import HOLDERS_SHOWN
+from tasklocks.backends.zookeeper.known import Held, Seat
+from tasklocks.backends.zookeeper.limit import Limit, Settled
+from tasklocks.backends.zookeeper.nodes import (
+    AWAY,
+    GRANTED,
+    WAITER,
+    Node,
+    Row,
+    digest,
+    node_name,
+    read,
+    written,
+)
+from tasklocks.backends.zookeeper.session import failure, missing
+from tasklocks.types import AcquireRequest, Busy, Grant, Holder, Place
+
+__all__ = ["busy", "claim", "holder", "in_line", "leave_away", "take_away_place", "take_seat", "watch"]
+
+_COUNTED = 500  # places of those who are away; of more it is only known that they are many
+_WATCHED = 8  # leases that the head of the line watches one by one
+
+
+def take_seat(limit: Limit, request: AcquireRequest, place: Place, instead_of: Node) -> Seat | None:
+    """Turn a lease that did not fit into a place in line; None if the limit went away meanwhile."""
+    session = limit.session
+    name = node_name(WAITER, request.permits, digest(request.owner))
+    content = written(request.owner, request.ttl, request.info)
+    change = session.together(
+        session.delete(instead_of.path),
+        session.part(f"{limit.queue}/{name}", content, ephemeral=True, sequence=True),
+    )
+    (answer,) = session.ask(change)
+    if failure(answer) is not None:
+        _, answer = session.ask(session.container(limit.queue), change)
+    if failure(answer) is not None:
+        return None
+    seat = Seat(limit.path, request, answer[1], clock.now() + place.keep)
+    limit.known.seats[limit.path, request.owner] = seat
+    return seat
+
+
+def claim(limit: Limit, seat: Seat, settled: Settled) -> Grant | None:
+    """Turn a place that was granted into a lease; None if something changed meanwhile."""
+    row = settled.rows.get(seat.path)
+    if row is None:
+        return None
+    asked, request = clock.now(), seat.request
+    grant = Grant(request.name, request.owner, row.node.permits, request.ttl, row.token, asked + request.ttl)
+    # Who is marked has its permits whatever the capacity is now.
+    version = None if row.marked else settled.view.header.version
+    held = turn_into_lease(limit, row, grant, version)
+    if held is None:
+        return None
+    limit.known.seats.pop((limit.path, request.owner), None)
+    limit.known.watches.leave(seat)
+    return grant
+
+
+def turn_into_lease(limit: Limit, waiter: Row, grant: Grant, version: int | None) -> Held | None:
+    """Replace a waiter's node by a lease with the same token; None if it is gone or the limit's header changed."""
+    session = limit.session
+    name = node_name(GRANTED, waiter.node.permits, waiter.node.digest)
+    content = written(waiter.owner, grant.ttl, waiter.info, token=waiter.token)
+    same = [] if version is None else [session.unchanged(limit.path, version)]
+    (answer,) = session.ask(
+        session.together(
+            *same, session.delete(waiter.node.path), session.part(f"{limit.path}/{name}", content, sequence=True)
+        )
+    )
+    if failure(answer) is not None:
+        return None
+    held = Held(answer[-1], waiter.node.permits, waiter.token, content, grant.deadline, clock.now())
+    limit.known.held[limit.path, waiter.owner] = held
+    return held
+
+
+def watch(limit: Limit, seat: Seat, settled: Settled) -> bool:
+    """Let `seat` be woken by what can bring its turn; False if that happened already."""
+    session, watches = limit.session, limit.known.watches
+    places = [node.path for node in settled.waiting].index(seat.path)
+    if places > 0:
+        return _watch_ends(limit, seat, [settled.waiting[places - 1]])
+    in_front = [*settled.view.leases, *settled.granted]
+    if fresh := watches.add([f"{limit.path} header"], seat):
+        (stat,) = session.ask(session.stat(limit.path, watch=True))
+        if stat is None or stat.version != settled.view.header.version:
+            watches.heard(fresh[0])
+            return False
+    if len(in_front) <= _WATCHED:
+        return _watch_ends(limit, seat, in_front)
+    return _watch_ends(limit, seat, settled.granted) and _watch_children(limit, seat, settled)
+
+
+def _watch_ends(limit: Limit, seat: Seat, nodes: list[Node]) -> bool:
+    # A watch for children on a node without any: it tells of the node's end, but not of each renewal.
+    watches, session = limit.known.watches, limit.session
+    fresh = watches.add([node.path for node in nodes], seat)
+    if not fresh:
+        return True
+    answers = session.ask(*(session.names(path, watch=True) for path in fresh))
+    gone = [path for path, answer in zip(fresh, answers, strict=True) if missing(answer)]
+    for path in gone:
+        watches.heard(path)
+    return not gone
+
+
+def _watch_children(limit: Limit, seat: Seat, settled: Settled) -> bool:
+    if not limit.known.watches.add([limit.path], seat):
+        return True
+    (answer,) = limit.session.ask(limit.session.names(limit.path, watch=True))
+    same = not missing(answer) and answer[1].cversion == settled.view.changes
+    if not same:
+        limit.known.watches.heard(limit.path)
+    return same
+
+
+def in_line(settled: Settled) -> int:
+    """Return how many wait."""
+    return len(settled.waiting) + len(settled.view.away)
+
+
+def take_away_place(limit: Limit, request: AcquireRequest, place: Place, settled: Settled) -> int:
+    """Enter or refresh the place of one who is away; return how many are in front."""
+    away, ticket = settled.view.away, digest(place.ticket)
+    old = next((node for node in away if node.digest.partition(".")[0] == ticket), None)
+    if old is None and len(away) >= _COUNTED:
+        return in_line(settled)
+    session = limit.session
+    since = f"{settled.now * 1000:.0f}" if old is None else old.digest.split(".")[2]
+    who = f"{ticket}.{(settled.now + place.keep) * 1000:.0f}.{since}"
+    content = written(place.ticket, place.keep, request.info)
+    path = f"{limit.outside}/{node_name(AWAY, request.permits, who, old and old.seq)}"
+    change = session.together(
+        *([session.delete(old.path)] if old else []), session.part(path, content, sequence=old is None)
+    )
+    (answer,) = session.ask(change)
+    if old is None and failure(answer) is not None:
+        session.ask(session.container(limit.outside), change)
+    in_front = len(away) if old is None else away.index(old)
+    return len(settled.waiting) + in_front
+
+
+def leave_away(limit: Limit, ticket: str) -> None:
+    """Give up the place of one who was away."""
+    session = limit.session
+    (listed,) = session.ask(session.names(limit.outside))
+    who = digest(ticket)
+    for name in [] if missing(listed) else listed[0]:
+        node = read(limit.outside, name)
+        if node is not None and node.digest.partition(".")[0] == who:
+            session.send(session.delete(node.path))
+
+
+def busy(limit: Limit, settled: Settled, ahead: int, asked: float, changed: int | None) -> Busy:
+    """Return the answer to one who got nothing."""
+    rows = settled.holders()
+    ends = [settled.ends(each) - settled.now for each in rows]
+    header = settled.view.header
+    return Busy(
+        retry_after=min(ends, default=None),
+        ahead=ahead,
+        holders=tuple(holder(settled, each) for each in rows[:HOLDERS_SHOWN]),
+        capacity=header.capacity,
+        usual_hold=header.usual_hold,
+        server_time=settled.now,
+        asked_at=asked,
+        capacity_was=changed,
+    )
+
+
+def holder(settled: Settled, row: Row) -> Holder:
+    """Return a holder as others see it."""
+    since = settled.now if row.until is None else row.since
+    return Holder(row.owner, row.node.permits, row.token, since, settled.ends(row) - settled.now, row.info)
