@@ -15,10 +15,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
 from tasklocks import ConfigurationError, connect, locked
 from tasklocks.keys import key_function
-from tasklocks.names import MAX_NAME
+from tasklocks.names import MAX_NAME, check_name
 from tests.line import held, taken
 from tests.processes import ROOT
 
@@ -146,6 +148,22 @@ def _in_process(hash_seed: str) -> str:
         [sys.executable, "-c", _OTHER_PROCESS], env=env, cwd=ROOT, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+_leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_json = st.recursive(_leaf, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4))
+
+
+@settings(deadline=None, derandomize=True)
+@given(_json)
+def test_whatever_a_message_can_carry_has_one_line_as_its_key_before_and_after_the_trip(value):
+    try:
+        name = key("pay-{account}-{account!r}", value)
+    except ConfigurationError:
+        reject()  # too long
+    assert name == key("pay-{account}-{account!r}", json.loads(json.dumps(value)))
+    assert check_name(name) == name
+    assert len(name.splitlines()) == 1
 
 
 @pytest.mark.parametrize("value", [date(2026, 1, 2), Decimal("1.10"), UUID(int=5)])
