@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 
-from tasklocks import clock
+from tasklocks import clock, ledger
+from tasklocks.backends import fingerprint
 from tasklocks.backends.base import Backend
 from tasklocks.errors import BackendUnavailable, LeaseLost
 from tasklocks.renewal import renewal
@@ -66,6 +67,8 @@ class Lease:
         self._reason = ""
         self._released = False
         self._pid = os.getpid()
+        if at_least:
+            ledger.note(fingerprint(backend), grant.name, grant.owner, at_least=self._since + at_least)
         renewal().add(self)
 
     def __repr__(self) -> str:
@@ -152,7 +155,10 @@ class Lease:
         self._released = True
         renewal().remove(self)
         keep = self._at_least - (clock.now() - self._since) if self._at_least else 0.0
-        return self.backend.release(self.name, self.owner, max(keep, 0.0))
+        try:
+            return self.backend.release(self.name, self.owner, max(keep, 0.0))
+        finally:
+            ledger.strike(self.owner)
 
     def __enter__(self) -> Lease:
         _held.set((*_held.get(), self))

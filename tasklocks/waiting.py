@@ -11,7 +11,8 @@ import dataclasses
 import logging
 import math
 
-from tasklocks import clock
+from tasklocks import clock, ledger
+from tasklocks.backends import fingerprint
 from tasklocks.backends.base import WAITER_TTL, Backend, Listener
 from tasklocks.describe import busy_text
 from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout
@@ -37,6 +38,15 @@ def acquire(backend: Backend, request: AcquireRequest, *, timeout: float | None)
         LockTimeout: not free within `timeout`.
         BackendUnavailable: the backend does not answer, or stopped answering for too long during the wait.
     """
+    ledger.note(fingerprint(backend), request.name, request.owner)
+    try:
+        return _acquire(backend, request, timeout)
+    except BaseException:
+        ledger.strike(request.owner)
+        raise
+
+
+def _acquire(backend: Backend, request: AcquireRequest, timeout: float | None) -> Grant:
     began = clock.now()
     if timeout == 0 or not backend.listening:
         answer = _ask(backend, request)

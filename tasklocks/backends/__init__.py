@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any, cast
 from tasklocks.backends.base import Backend
 from tasklocks.errors import ConfigurationError
 
-__all__ = ["DEFAULT_PREFIX", "DEFAULT_URL", "Backend", "connect", "scheme_of"]
+__all__ = ["DEFAULT_PREFIX", "DEFAULT_URL", "Backend", "connect", "fingerprint", "scheme_of", "with_fingerprint"]
 
 DEFAULT_URL = "sqlite:///tasklocks.db"
 DEFAULT_PREFIX = "tasklocks"
@@ -25,6 +26,7 @@ _BUILT_IN = {
     "redis": ("tasklocks.backends.redis:RedisBackend", "redis"),
     "rediss": ("tasklocks.backends.redis:RedisBackend", "redis"),
     "redis+sentinel": ("tasklocks.backends.redis:RedisBackend", "redis"),
+    "zookeeper": ("tasklocks.backends.zookeeper:ZooKeeperBackend", "zookeeper"),
     "mongodb": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
     "mongodb+srv": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
     "etcd": ("tasklocks.backends.etcd:EtcdBackend", "etcd"),
@@ -39,6 +41,7 @@ class _Registry:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.backends: dict[tuple[str, str, str], Backend] = {}
+        self.fingerprints: dict[Backend, str] = {}
         self.default_announced = False
 
 
@@ -77,7 +80,22 @@ def connect(
         if key not in _registry.backends:
             made = _backend_class(scheme_of(resolved))(resolved, prefix=prefix, **(options or {}))
             _registry.backends[key] = cast(Backend, made)
+            _registry.fingerprints[_registry.backends[key]] = hashlib.sha256(repr(key).encode()).hexdigest()
         return _registry.backends[key]
+
+
+def fingerprint(backend: Backend) -> str:
+    """Return what another process of the same program knows this backend by; it tells nothing of the URL.
+
+    Empty for a backend that `connect` did not make.
+    """
+    return _registry.fingerprints.get(backend, "")
+
+
+def with_fingerprint(wanted: str) -> Backend | None:
+    """Return this process's backend with that fingerprint, if it has connected to it."""
+    found = (backend for backend, its in list(_registry.fingerprints.items()) if its == wanted)
+    return next(found, None)
 
 
 def scheme_of(url: str) -> str:

@@ -1,0 +1,157 @@
+"""Frees what a pool child held, or waited for, as soon as its process is gone, and never before.
+
+Celery reports the end of a killed or timed-out task at moments of its own: up to seconds late, or, at a hard time
+limit and a revoke, while the task's `finally` still runs. So the worker's main process watches its children's processes
+themselves, by pidfd (Linux ≥ 5.3; elsewhere what a killed child held lapses with its ttl), and releases what the dead
+one's ledger says.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+
+from tasklocks import clock, ledger
+from tasklocks.backends import with_fingerprint
+from tasklocks.errors import TaskLocksError
+from tasklocks.ledger import Entry
+
+__all__ = ["Watch"]
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for this user only
+_DOOR = "door"
+_TRY_AGAIN = 1.0  # seconds, while a backend does not answer
+_GIVE_UP = 300.0  # seconds after which a lease has lapsed by itself, whatever its backend did
+
+_logger = logging.getLogger("tasklocks")
+
+
+class Watch:
+    """Watches the processes that say hello at its door; one thread of the worker's main process."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tasklocks-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
+        self._pid = os.getpid()
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._door.bind(str(self.folder / _DOOR))
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._door, selectors.EVENT_READ)
+        self._unreleased: list[tuple[Entry, float]] = []
+        self._thread = threading.Thread(target=self._run, name="tasklocks-watch", daemon=True)
+        self._thread.start()
+
+    @property
+    def mine(self) -> bool:
+        """Whether this process is the one that watches, and not a child that inherited the watch."""
+        return self._pid == os.getpid()
+
+    def hello(self) -> None:
+        """Keep a ledger in this process from now on, and be watched (called in a child)."""
+        ledger.keep_in(self.folder)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"%d" % os.getpid(), str(self.folder / _DOOR))
+
+    def close(self) -> None:
+        """Release what dead children have left, and stop watching."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", str(self.folder / _DOOR))
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            if key.fileobj is not self._door:
+                os.close(key.fd)
+        self._selector.close()
+        self._door.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            for key, _ in self._selector.select(_TRY_AGAIN if self._unreleased else None):
+                if key.fileobj is not self._door:
+                    self._gone(key.fd, key.data)
+                elif said := self._door.recv(32):
+                    self._watch(int(said))
+                else:
+                    closing = True
+            self._release_the_rest()
+        for key, _ in self._selector.select(0):
+            if key.fileobj is not self._door:
+                self._gone(key.fd, key.data)
+
+    def _watch(self, pid: int) -> None:
+        try:
+            self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+        except ProcessLookupError:
+            self._settle(pid)
+
+    def _gone(self, fd: int, pid: int) -> None:
+        self._selector.unregister(fd)
+        os.close(fd)
+        self._settle(pid)
+
+    def _settle(self, pid: int) -> None:
+        left = ledger.read(self.folder, pid)
+        if left:
+            limits = ", ".join(sorted({repr(entry.name) for entry in left}))
+            _logger.warning("pool process %d is gone; what it had of %s is given back", pid, limits)
+        self._unreleased += [(entry, clock.now() + _GIVE_UP) for entry in left]
+        self._release_the_rest()
+
+    def _release_the_rest(self) -> None:
+        waiting, self._unreleased = self._unreleased, []
+        for entry, until in waiting:
+            if not _released(entry) and clock.now() < until:
+                self._unreleased.append((entry, until))
+
+
+def _released(entry: Entry) -> bool:
+    """Release what the entry names; tell whether its backend answered."""
+    backend = with_fingerprint(entry.backend)
+    if backend is None:
+        _logger.warning("what is left of limit %r lapses by itself: only the task knew its backend", entry.name)
+        return True
+    try:
+        backend.release(entry.name, entry.owner, max(entry.at_least - clock.now(), 0.0))
+    except TaskLocksError as error:
+        _logger.warning("limit %r is not given back yet, trying again: %s", entry.name, error)
+        return False
+    return True
+
+
+class _Worker:
+    """The watch of this worker; children inherit it."""
+
+    watch: Watch | None = None
+
+
+@signals.worker_init.connect(dispatch_uid="tasklocks.watch")
+def _start(sender: Any = None, options: Any = None, **_: Any) -> None:
+    if hasattr(os, "pidfd_open") and _forks(sender, options or {}):
+        _Worker.watch = Watch()
+
+
+@signals.worker_process_init.connect(dispatch_uid="tasklocks.watch")
+def _be_watched(**_: Any) -> None:
+    if _Worker.watch is not None and not _Worker.watch.mine:
+        _Worker.watch.hello()
+
+
+@signals.worker_shutdown.connect(dispatch_uid="tasklocks.watch")
+def _stop(**_: Any) -> None:
+    if _Worker.watch is not None and _Worker.watch.mine:
+        _Worker.watch.close()
+        _Worker.watch = None
+
+
+def _forks(worker: Any, options: Any) -> bool:
+    pool = options.get("pool_cls") or worker.app.conf.worker_pool
+    return pool in ("prefork", "processes") or getattr(pool, "__module__", "") == "celery.concurrency.prefork"
