@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from billiard.einfo import ExceptionInfo
 from celery import Celery, Task, _state
+from celery.app.trace import build_tracer
 
-__all__ = ["keep_apart", "local_app", "register"]
+__all__ = ["as_in_a_worker", "keep_apart", "local_app", "register"]
 
 
 def local_app(patch: pytest.MonkeyPatch, url: str, **conf: Any) -> Celery:
@@ -31,3 +33,10 @@ def register(app: Celery, function: Callable[..., Any], **options: Any) -> Task:
     task = app.task(function, shared=False, **options)
     app.finalize()
     return app.tasks[task.name]
+
+
+def as_in_a_worker(app: Celery, task: Task, *args: Any) -> Any:
+    """Run a task here by what a worker's process runs it with; an error is returned."""
+    request = {"id": f"id-of-{task.name}", "delivery_info": {}, "is_eager": False}
+    answer = build_tracer(task.name, task, app=app)(request["id"], args, {}, request).retval
+    return answer.exception if isinstance(answer, ExceptionInfo) else answer

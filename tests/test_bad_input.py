@@ -17,7 +17,7 @@ from tasklocks.backends import _BUILT_IN
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.worker import _check_worker, check_app
 from tests.conftest import require
-from tests.local import local_app, register
+from tests.local import as_in_a_worker, local_app, register
 from tests.processes import free_port
 from tests.servers import RedisServer
 
@@ -232,6 +232,16 @@ def test_a_wrong_attribute_of_a_locked_task_is_found_when_it_is_registered(app, 
     options = {"base": LockedTask, "name": "shop.other", "lock_name": "report", **wrong}
     with pytest.raises(ConfigurationError, match=rf"^task shop\.other: {message}"):
         register(app, report, **options)
+
+
+@pytest.mark.parametrize("answer", [math.nan, math.inf, None, "5"])
+def test_a_countdown_that_answers_no_time_fails_the_task_by_its_name(app, answer):
+    task = register(app, locked("report", countdown=lambda state: answer)(report), name="shop.report")
+    stranger = Lock("report", backend=connect(app.conf.tasklocks_url)).acquire()
+    failure = as_in_a_worker(app, task, "monday")
+    assert isinstance(failure, ConfigurationError)
+    assert re.search(r"report\[id-of-shop\.report\]: what countdown answers must be ", str(failure))
+    stranger.release()
 
 
 def test_two_capacities_for_one_name_are_reported_once_and_the_newer_counts(new_backend_url, caplog):

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from celery import Celery, Task, chain, chord, group
-from celery.app.trace import build_tracer
 
 from tasklocks import (
     BackendUnavailable,
@@ -32,7 +31,7 @@ from tasklocks import (
     locked,
 )
 from tasklocks.backends import Backend
-from tests.local import local_app, register
+from tests.local import as_in_a_worker, local_app, register
 from tests.processes import ROOT, eventually
 
 pytestmark = pytest.mark.timeout(30)  # a hang is what these tests are about
@@ -408,20 +407,13 @@ def test_a_backend_that_is_down_fails_the_call_and_the_body_does_not_run(app, tm
     assert runs == []
 
 
-def traced(app: Celery, task: Task, items: list[Any]) -> Any:
-    """Run a map as a worker runs it, here; an error is the answer."""
-    tracer = build_tracer("celery.map", app.tasks["celery.map"], app=app)
-    request = {"id": "a-map", "delivery_info": {}, "is_eager": False}
-    return tracer("a-map", (task.s(), items), {}, request).retval
-
-
 def test_an_item_of_a_workers_map_waits_for_its_turn(app, backend):
     runs: list[Any] = []
     task = reporter(app, runs)
     lease = Lock("report", backend=backend).acquire()
     timer = threading.Timer(0.2, lease.release)
     timer.start()
-    traced(app, task, ["monday", "friday"])
+    as_in_a_worker(app, app.tasks["celery.map"], task.s(), ["monday", "friday"])
     timer.join()
     assert runs == ["monday", "friday"]
 
@@ -437,7 +429,8 @@ def test_a_task_that_an_item_of_a_workers_map_calls_does_not_wait_unless_told(ap
         seen.append(day)
 
     seen: list[str] = []
-    traced(app, register(app, outer, name="outer"), ["monday", "friday"])
+    items = register(app, outer, name="outer").s(), ["monday", "friday"]
+    as_in_a_worker(app, app.tasks["celery.map"], *items)
     assert seen == ["monday", "friday"]
 
 
