@@ -5,14 +5,10 @@ A busy limit is waited for in place, up to `max_wait`, which is 0 unless said; t
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,19 +16,16 @@ from celery import Celery, Task, chain, chord, group
 
 from tasklocks import (
     BackendUnavailable,
-    LeaseLost,
     Lock,
     LockBusy,
     LockedTask,
     LockTimeout,
-    Semaphore,
     connect,
     current_lease,
     locked,
 )
 from tasklocks.backends import Backend
-from tests.local import as_in_a_worker, local_app, register
-from tests.processes import ROOT, eventually
+from tests.local import local_app, register
 
 pytestmark = pytest.mark.timeout(30)  # a hang is what these tests are about
 
@@ -261,103 +254,6 @@ def test_a_map_takes_the_limit_once_an_item(app):
     assert tokens == sorted(tokens)
 
 
-def test_a_task_that_calls_another_holds_both_limits_inside_and_none_after(app, backend):
-    seen = []
-
-    @locked("inner")
-    def inner() -> str:
-        seen.append((free(backend, "outer"), free(backend, "inner"), current_lease().name))
-        return "inner ran"
-
-    @locked("outer")
-    def outer() -> str:
-        answer = register(app, inner, name="inner")()
-        seen.append((free(backend, "outer"), free(backend, "inner"), current_lease().name))
-        return f"{answer}, outer ran"
-
-    assert register(app, outer, name="outer").apply().get() == "inner ran, outer ran"
-    assert seen == [(False, False, "inner"), (False, True, "outer")]
-    assert free(backend, "outer")
-    assert current_lease() is None
-
-
-def test_a_call_that_needs_what_its_caller_holds_fails_at_once_and_says_so(app, backend):
-    @locked("report", max_wait=60)
-    def report(depth: int) -> int:
-        return depth if depth == 0 else task(depth - 1)
-
-    task = register(app, report, name="report")
-    for call in (task, lambda depth: task.apply((depth,)).get()):
-        began = time.monotonic()
-        with pytest.raises(LockBusy, match=r"held by the very caller .* reentrant=True"):
-            call(1)
-        assert time.monotonic() - began < AT_ONCE
-        assert free(backend)
-
-
-def test_a_reentrant_call_shares_the_lease_of_its_caller(app, backend):
-    leases = []
-
-    @locked("report", reentrant=True)
-    def report(depth: int) -> str:
-        leases.append(current_lease())
-        answer = "deep" if depth == 0 else task(depth - 1)
-        assert not free(backend)  # the inner call's end did not end the lease
-        return answer
-
-    task = register(app, report, name="report")
-    assert task(5) == "deep"
-    assert len(leases) == 6
-    assert len(set(leases)) == 1
-    assert free(backend)
-
-
-def test_a_reentrant_call_does_not_run_under_a_lost_lease(app, backend, caplog):
-    @locked("report", reentrant=True)
-    def report(inner: bool) -> list[int]:
-        if not inner:
-            backend.force_release("report")
-            with pytest.raises(LeaseLost):
-                current_lease().renew()
-            return task(True)
-        return [holder.fencing_token for holder in backend.inspect("report").holders]
-
-    task = register(app, report, name="report")
-    assert len(task(False)) == 1  # a lease of its own
-    assert "was lost while it was held" in caplog.text
-
-
-def test_a_nested_call_takes_a_permit_of_its_own_if_there_is_one(app, backend):
-    held = []
-
-    @locked("report", 2)
-    def report(depth: int) -> None:
-        held.append(len(backend.inspect("report").holders))
-        if depth:
-            task(depth - 1)
-
-    task = register(app, report, name="report")
-    task(1)
-    assert held == [1, 2]
-    with pytest.raises(LockBusy, match="held by the very caller"):
-        task(2)
-    assert free(backend)
-
-
-def test_a_nested_call_waits_for_a_permit_that_a_stranger_has(app, backend):
-    @locked("report", 2, max_wait=0.2)
-    def report(depth: int) -> None:
-        if depth:
-            task(depth - 1)
-
-    task = register(app, report, name="report")
-    stranger = Semaphore("report", 2, backend=backend).acquire()
-    with pytest.raises(LockTimeout):
-        task(1)
-    stranger.release()
-    assert free(backend)
-
-
 def test_calls_from_many_threads_take_turns(app):
     inside: list[int] = []
     most: list[int] = []
@@ -407,33 +303,6 @@ def test_a_backend_that_is_down_fails_the_call_and_the_body_does_not_run(app, tm
     assert runs == []
 
 
-def test_an_item_of_a_workers_map_waits_for_its_turn(app, backend):
-    runs: list[Any] = []
-    task = reporter(app, runs)
-    lease = Lock("report", backend=backend).acquire()
-    timer = threading.Timer(0.2, lease.release)
-    timer.start()
-    as_in_a_worker(app, app.tasks["celery.map"], task.s(), ["monday", "friday"])
-    timer.join()
-    assert runs == ["monday", "friday"]
-
-
-@pytest.mark.usefixtures("busy")
-def test_a_task_that_an_item_of_a_workers_map_calls_does_not_wait_unless_told(app):
-    inner = reporter(app, [])
-
-    @locked("outer")
-    def outer(day: str) -> str:
-        with pytest.raises(LockBusy):
-            inner(day)
-        seen.append(day)
-
-    seen: list[str] = []
-    items = register(app, outer, name="outer").s(), ["monday", "friday"]
-    as_in_a_worker(app, app.tasks["celery.map"], *items)
-    assert seen == ["monday", "friday"]
-
-
 def test_a_plain_function_is_locked_too(new_backend_url):
     url = new_backend_url("memory")
 
@@ -446,76 +315,3 @@ def test_a_plain_function_is_locked_too(new_backend_url):
         with pytest.raises(LockBusy, match="test_eager_and_direct"):
             report("monday")
         assert report("friday") == 1
-
-
-@pytest.mark.parametrize("where", ["in the main thread", "in another thread"])
-def test_a_plain_function_uses_the_one_app_of_its_process(where, tmp_path):
-    script = f"""
-        import threading
-        from celery import Celery
-        from tasklocks import connect, locked
-
-        app = Celery("shop", set_as_current={where == "in the main thread"})
-        app.conf.tasklocks_url = "memory://of-the-app"
-
-        @locked("report")
-        def report():
-            print(len(connect("memory://of-the-app").inspect("report").holders))
-
-        if "{where}" == "in the main thread":
-            report()
-        else:
-            thread = threading.Thread(target=report)
-            thread.start()
-            thread.join()
-    """
-    assert _script(script, tmp_path) == ("1\n", "")
-
-
-def test_without_an_app_the_environments_url_counts(tmp_path):
-    script = """
-        from tasklocks import connect, locked
-
-        @locked("report")
-        def report():
-            print(len(connect("memory://of-the-environment").inspect("report").holders))
-
-        report()
-    """
-    assert _script(script, tmp_path, TASKLOCKS_URL="memory://of-the-environment") == ("1\n", "")
-
-
-def test_without_any_url_a_file_serves_and_one_warning_says_so(tmp_path):
-    script = """
-        from tasklocks import Lock, locked
-
-        @locked("report")
-        def report():
-            print("ran")
-
-        report()
-        report()
-        Lock("other").acquire().release()
-    """
-    output, warnings = _script(script, tmp_path)
-    assert output == "ran\nran\n"
-    assert warnings.count("tasklocks_url is not set") == 1
-    assert "this host only" in warnings
-    assert eventually(lambda: (tmp_path / "tasklocks.db").exists(), within=1)
-
-
-def _script(text: str, folder: Path, **variables: str) -> tuple[str, str]:
-    """Run Python where nothing is set but `variables`; return what it printed and what it complained about."""
-    lines = text.strip("\n").splitlines()
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("TASKLOCKS", "CELERY"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "\n".join(line[indent:] for line in lines)],
-        cwd=folder,
-        env={**env, "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
