@@ -59,7 +59,8 @@ class _Attempt:
         return f"{self.spec.where}[{self.call.id}]" if self.call.id else self.spec.where
 
     def lease(self, grant: Grant) -> Lease:
-        told = self.run.lose if self.spec.on_lost == "raise" and self.call.kind is not Kind.DIRECT else None
+        ways = {"raise": self.run.lose, "terminate": self.run.terminate}
+        told = None if self.call.kind is Kind.DIRECT else ways.get(self.spec.on_lost)
         return Lease(self.backend, grant, max_hold=self.spec.max_hold, at_least=self.spec.at_least, on_lost=told)
 
 

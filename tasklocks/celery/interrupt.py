@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Protocol
+
+from billiard.process import current_process
 
 from tasklocks.errors import LeaseLost
 from tasklocks.leases import Lease
@@ -59,6 +62,16 @@ class Interruptible:
                 return
             self.error = _error_of(lease)
             self._means.send()
+
+    def terminate(self, lease: Lease) -> None:
+        """Kill the process, if the run still goes on and nothing else runs there; else interrupt the run."""
+        if not current_process().daemon:
+            self.lose(lease)
+            return
+        with self._lock:
+            if self._means is not None:
+                _logger.critical("this process is killed, for its task goes on although %s", _error_of(lease))
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def run(self, function: Callable[[], Any], leases: Sequence[Lease]) -> Any:
         """Return `function()`.

@@ -63,7 +63,8 @@ def locked(
         max_hold: seconds after which the lease is not renewed any more. None: no bound.
         at_least: seconds that the permits stay taken at the least, for very short tasks.
         reentrant: whether a call from inside a holder shares its lease.
-        on_lost: `"raise"` (`LeaseLost` rises in a task whose lease is lost) or `"flag"` (it asks `lease.lost` itself).
+        on_lost: `"raise"` (`LeaseLost` rises in a task whose lease is lost), `"flag"` (it asks `lease.lost` itself) or
+            `"terminate"` (its pool process is killed at once; where tasks share a process, as `"raise"`).
         on_backend_error: `"retry"` (a backend that does not answer counts as busy) or `"raise"`.
         backend: a URL, or what `connect` returns. None: the app's `tasklocks_url`.
 

@@ -18,7 +18,7 @@ __all__ = ["LimitSpec", "LockOptions", "OnBackendError", "OnBusy", "OnLost", "ma
 
 OnBusy = Literal["retry", "wait", "skip", "raise"]
 OnBackendError = Literal["retry", "raise"]
-OnLost = Literal["raise", "flag"]
+OnLost = Literal["raise", "flag", "terminate"]
 
 T = TypeVar("T", bound=str)
 

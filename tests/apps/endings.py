@@ -35,6 +35,21 @@ def work(self: Any, limit: str, ending: str, slowly: bool = False) -> str:
         note("end", limit)
 
 
+@app.task
+@locked("{limit}", ttl=1.0, on_lost="terminate")
+def stubborn(limit: str) -> str:
+    """Swallow whatever rises, as some code does."""
+    note("begin", limit)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.02)
+        except Exception as error:  # noqa: PERF203 - it rises only once
+            note("rose", limit, error=type(error).__name__)
+            return "raised"
+    return "done"
+
+
 def _end(task: Any, ending: str) -> str:
     if ending == "error":
         raise ValueError("as asked")

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from celery.exceptions import WorkerLostError
 
-from tasklocks import Lock
+from tasklocks import Lock, connect
 from tests.celery_e2e.conftest import POOLS, STAGES, Stage, broker_of, make_stage, new_locks
 from tests.processes import eventually
 
@@ -208,6 +209,26 @@ def test_a_child_that_is_replaced_after_each_task_leaves_nothing_behind(redis_ur
         results = [stage.tasks.work.delay(limit, "return") for _ in range(6)]
         assert [result.get(timeout=60) for result in results] == ["done"] * 6
         assert "is gone" not in stage.worker.log()
+
+
+@in_pools("prefork")
+def test_a_stubborn_task_that_lost_its_lease_is_killed_if_it_asked_for_that(pool, limit):
+    result = pool.tasks.stubborn.delay(limit)
+    [begun] = pool.wait_for("begin", limit)
+    connect(pool.locks).force_release(limit)
+    with pytest.raises(WorkerLostError):
+        result.get(timeout=30)
+    assert not _runs(begun["pid"])
+    assert pool.record.count("rose", limit) == 0
+
+
+@in_pools("threads", "solo", "gevent")
+def test_where_tasks_share_a_process_it_is_not_killed_but_told(pool, limit):
+    result = pool.tasks.stubborn.delay(limit)
+    pool.wait_for("begin", limit)
+    connect(pool.locks).force_release(limit)
+    assert result.get(timeout=30) == "raised"
+    assert [fact["error"] for fact in pool.record.facts("rose", limit)] == ["LeaseLost"]
 
 
 def test_a_task_whose_broker_is_gone_frees_its_permit_when_it_ends(redis_server, redis_url, tmp_path, limit):
