@@ -23,7 +23,7 @@ waiter before it, and the head of the line watches the leases: one departure wak
 turns its node into a lease; if it does not, whoever looks next marks it as granted, and it lapses soon after.
 
 Leases are ordinary nodes and end by time (the server's stamp of the last renewal, and their ttl), not with a session:
-a session bounds all leases of a process by one timeout, forbids a ttl above the ensemble's maximum, and ends leases that
+that would bound all leases of a process by one timeout, forbid a ttl above the ensemble's maximum, and end leases that
 another process goes on renewing. The session's timeout bounds how long a dead waiter keeps its place.
 
 A token is the node's creation zxid, counted from the creation of the prefix and from the time of that in microseconds:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tasklocks import clock
 from tasklocks.backends.zookeeper.nodes import Header, Row
 from tasklocks.types import AcquireRequest
 
-__all__ = ["Held", "Known", "Seat", "Watches"]
+__all__ = ["Held", "Known", "Seat", "Watches", "content_of"]
 
 _MOST = 10_000  # what is remembered of each kind; all of it can be read again
 
@@ -35,7 +36,16 @@ class Seat:
     request: AcquireRequest
     path: str
     until: float
+    front: dict[str, int] = field(default_factory=dict)
+    """What the head of the line waits for: the leases that it saw and their permits; empty if it is not the head."""
+    capacity: int = 0
+    version: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
+
+
+def content_of(path: str) -> str:
+    """Return what `Watches` calls a node's content, beside its children and its end."""
+    return f"{path} content"
 
 
 class Watches:
@@ -56,7 +66,8 @@ class Watches:
     def heard(self, path: str | None) -> None:
         """Wake who waits for the node, once; for None wake all, for then all watches are gone."""
         with self._lock:
-            woken = [self._seats.pop(each, set()) for each in (list(self._seats) if path is None else [path])]
+            told = list(self._seats) if path is None else [path, content_of(path)]
+            woken = [self._seats.pop(each, set()) for each in told]
         for seats in woken:
             for seat in seats:
                 seat.wake.set()
@@ -77,6 +88,13 @@ class Known:
         self.headers: dict[str, Header] = {}
         self.rows: dict[str, Row] = {}
         self.watches = Watches()
+        self.strays: list[tuple[Any, str]] = []
+        """Limit and owner's digest of leases that may be there although their takers were told nothing."""
+
+    def forget(self, seat: Seat) -> None:
+        """Forget a place that is given up or lost."""
+        self.seats.pop((seat.limit, seat.request.owner), None)
+        self.watches.leave(seat)
 
     def lapsed(self, limit: str) -> list[tuple[tuple[str, str], Seat]]:
         """Return the places at a limit that were not asked for again in time."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tasklocks.backends.base import GRANT_TTL
-from tasklocks.backends.zookeeper.known import Known
+from tasklocks.backends.zookeeper.known import Held, Known
 from tasklocks.backends.zookeeper.nodes import (
     AWAY,
     LEASES,
@@ -26,8 +26,9 @@ from tasklocks.backends.zookeeper.nodes import (
     written_header,
 )
 from tasklocks.backends.zookeeper.session import Session, failure, missing
+from tasklocks.errors import BackendUnavailable
 
-__all__ = ["Limit", "Settled", "View"]
+__all__ = ["Limit", "Settled", "View", "serve"]
 
 _TRIES = 30
 _SWEPT = 20  # lapsed places of those who are away that one step removes
@@ -53,6 +54,7 @@ class Settled:
     granted: waiters that have their permits.
     waiting: waiters that have not.
     now: the server's time.
+    replaced: the capacity that this step replaced, if it did.
     """
 
     view: View
@@ -60,6 +62,7 @@ class Settled:
     granted: list[Node]
     waiting: list[Node]
     now: float
+    replaced: int | None = None
 
     @property
     def free(self) -> int:
@@ -146,10 +149,13 @@ class Limit:
         self.known.rows.update(found)
         return found
 
-    def settle(self, *, without: Node | None = None, served: Node | None = None) -> Settled | None:
+    def settle(
+        self, *, capacity: int | None = None, without: Node | None = None, served: Node | None = None
+    ) -> Settled | None:
         """Drop what is over and serve the line.
 
         Args:
+            capacity: what counts from now on; None: what counted before.
             without: a lease that does not count: the caller is not sure of it yet.
             served: a waiter that the caller serves itself.
 
@@ -157,28 +163,30 @@ class Limit:
             What is there then; None if there is no limit.
         """
         self._drop_abandoned()
+        replaced = None
         for _ in range(_TRIES):
             view = self.view()
             if view is None:
                 return None
             view.leases = [node for node in view.leases if node != without]
             settled = self._settled(view)
-            if self._mark(settled, served):
-                return settled
-        return settled
-
-    def state_capacity(self, capacity: int) -> int | None:
-        """Let `capacity` count from now on; return the one that it replaced, if it differed."""
-        for _ in range(_TRIES):
-            # First whoever has its permits under the old capacity is marked: a smaller one must not take them away.
-            settled = self.settle()
-            if settled is None:
-                self.make(capacity)
+            settled.replaced = replaced
+            capacity = view.header.capacity if capacity is None else capacity
+            stays = capacity == view.header.capacity
+            # Before the capacity changes, whoever has its permits is marked: a smaller one must not take them away.
+            if not self._mark(settled, served if stays else None):
                 continue
-            header = settled.view.header
-            if header.capacity == capacity or self.write_header(replace(header, capacity=capacity)):
-                break
-        return None if header.capacity in (0, capacity) else header.capacity
+            if stays:
+                return settled
+            if self.write_header(replace(view.header, capacity=capacity)):
+                replaced = view.header.capacity or None
+        raise BackendUnavailable(f"the limit {self.name!r} changes faster than it can be read")
+
+    def renewed(self, held: Held, stat: Any, deadline: float) -> None:
+        """Note that a lease of this process lasts longer now."""
+        self.session.note_time(stat.mtime)
+        self.known.rows.pop(held.path, None)
+        held.deadline = deadline
 
     def write_header(self, header: Header) -> bool:
         """Replace the header unless somebody else did; tell whether it was done."""
@@ -207,8 +215,8 @@ class Limit:
         rows = {path: each for path, each in {**known, **fresh}.items() if path not in gone}
         view.leases = [node for node in view.leases if node.path not in gone]
         view.line = [node for node in view.line if node.path not in gone]
-        view.away = self._present(view.away, now)
-        return self._served(Settled(view, rows, [], [], now))
+        view.away = self.present(view.away, now)
+        return serve(Settled(view, rows, [], [], now))
 
     def _heads(self, view: View) -> list[Node]:
         """Return those in line of whom it must be known whether they are marked."""
@@ -229,21 +237,12 @@ class Limit:
             self.known.rows.pop(path, None)
         return removed
 
-    def _present(self, away: Sequence[Node], now: float) -> list[Node]:
+    def present(self, away: Sequence[Node], now: float) -> list[Node]:
+        """Return those who are away and still keep their places."""
         lapsed = [node for node in away if away_until(node) <= now]
         for node in lapsed[:_SWEPT]:
             self.session.send(self.session.delete(node.path))
         return [node for node in away if away_until(node) > now]
-
-    def _served(self, settled: Settled) -> Settled:
-        line = settled.view.line
-        for place, node in enumerate(line):
-            known = settled.rows.get(node.path)
-            if not (known and known.marked) and node.permits > settled.free:
-                settled.waiting = line[place:]
-                break
-            settled.granted.append(node)
-        return settled
 
     def _mark(self, settled: Settled, served: Node | None) -> bool:
         """Mark those who were granted and may not know; tell whether all was as it was seen."""
@@ -252,8 +251,10 @@ class Limit:
             for node in settled.granted
             if node != served and node.path in settled.rows and not settled.rows[node.path].marked
         ]
+        if any(node.path not in settled.rows for node in settled.granted):
+            return False
         if not unmarked:
-            return all(node.path in settled.rows for node in settled.granted)
+            return True
         session = self.session
         answers = session.ask(*(self._marking(each, settled.view.header) for each in unmarked))
         for each, answer in zip(unmarked, answers, strict=True):
@@ -268,6 +269,18 @@ class Limit:
             self.session.unchanged(self.path, header.version),
             self.session.write(waiter.node.path, content, waiter.version),
         )
+
+
+def serve(settled: Settled) -> Settled:
+    """Tell apart who in line has its permits and who has not."""
+    line = settled.view.line
+    for place, node in enumerate(line):
+        known = settled.rows.get(node.path)
+        if not (known and known.marked) and node.permits > settled.free:
+            settled.waiting = line[place:]
+            break
+        settled.granted.append(node)
+    return settled
 
 
 def _lasts(known: Row, now: float) -> bool:

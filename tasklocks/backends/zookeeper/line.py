@@ -1,10 +1,10 @@
-"""Waiting for a limit: taking a place, being granted, listening, and the places of those who come back by themselves."""
+"""Waiting for a limit: places of those who listen and of those who come back by themselves."""
 
 from __future__ import annotations
 
 from tasklocks import clock
 from tasklocks.backends.base import HOLDERS_SHOWN
-from tasklocks.backends.zookeeper.known import Held, Seat
+from tasklocks.backends.zookeeper.known import Held, Seat, content_of
 from tasklocks.backends.zookeeper.limit import Limit, Settled
 from tasklocks.backends.zookeeper.nodes import (
     AWAY,
@@ -18,9 +18,20 @@ from tasklocks.backends.zookeeper.nodes import (
     written,
 )
 from tasklocks.backends.zookeeper.session import failure, missing
-from tasklocks.types import AcquireRequest, Busy, Grant, Holder, Place
+from tasklocks.types import AcquireRequest, Busy, Holder, Place
 
-__all__ = ["busy", "claim", "holder", "in_line", "leave_away", "take_away_place", "take_seat", "watch"]
+__all__ = [
+    "busy",
+    "claim",
+    "holder",
+    "in_line",
+    "leave_away",
+    "node_of",
+    "take_away_place",
+    "take_seat",
+    "turn_into_lease",
+    "watch",
+]
 
 _COUNTED = 500  # places of those who are away; of more it is only known that they are many
 _WATCHED = 8  # leases that the head of the line watches one by one
@@ -45,39 +56,38 @@ def take_seat(limit: Limit, request: AcquireRequest, place: Place, instead_of: N
     return seat
 
 
-def claim(limit: Limit, seat: Seat, settled: Settled) -> Grant | None:
+def node_of(seat: Seat) -> Node:
+    """Return the node of a place."""
+    folder, _, name = seat.path.rpartition("/")
+    node = read(folder, name)
+    assert node is not None  # noqa: S101 - it is the name that we gave
+    return node
+
+
+def claim(limit: Limit, seat: Seat, settled: Settled) -> Held | None:
     """Turn a place that was granted into a lease; None if something changed meanwhile."""
     row = settled.rows.get(seat.path)
     if row is None:
         return None
-    asked, request = clock.now(), seat.request
-    grant = Grant(request.name, request.owner, row.node.permits, request.ttl, row.token, asked + request.ttl)
     # Who is marked has its permits whatever the capacity is now.
     version = None if row.marked else settled.view.header.version
-    held = turn_into_lease(limit, row, grant, version)
-    if held is None:
-        return None
-    limit.known.seats.pop((limit.path, request.owner), None)
-    limit.known.watches.leave(seat)
-    return grant
+    held = turn_into_lease(limit, row, seat.request.ttl, version)
+    if held is not None:
+        limit.known.forget(seat)
+    return held
 
 
-def turn_into_lease(limit: Limit, waiter: Row, grant: Grant, version: int | None) -> Held | None:
+def turn_into_lease(limit: Limit, waiter: Row, ttl: float, version: int | None) -> Held | None:
     """Replace a waiter's node by a lease with the same token; None if it is gone or the limit's header changed."""
-    session = limit.session
-    name = node_name(GRANTED, waiter.node.permits, waiter.node.digest)
-    content = written(waiter.owner, grant.ttl, waiter.info, token=waiter.token)
+    session, asked = limit.session, clock.now()
+    path = f"{limit.path}/{node_name(GRANTED, waiter.node.permits, waiter.node.digest)}"
+    content = written(waiter.owner, ttl, waiter.info, token=waiter.token)
     same = [] if version is None else [session.unchanged(limit.path, version)]
-    (answer,) = session.ask(
-        session.together(
-            *same, session.delete(waiter.node.path), session.part(f"{limit.path}/{name}", content, sequence=True)
-        )
-    )
+    change = (*same, session.delete(waiter.node.path), session.part(path, content, sequence=True))
+    (answer,) = session.ask(session.together(*change))
     if failure(answer) is not None:
         return None
-    held = Held(answer[-1], waiter.node.permits, waiter.token, content, grant.deadline, clock.now())
-    limit.known.held[limit.path, waiter.owner] = held
-    return held
+    return Held(answer[-1], waiter.node.permits, waiter.token, content, asked + ttl, clock.now())
 
 
 def watch(limit: Limit, seat: Seat, settled: Settled) -> bool:
@@ -87,10 +97,10 @@ def watch(limit: Limit, seat: Seat, settled: Settled) -> bool:
     if places > 0:
         return _watch_ends(limit, seat, [settled.waiting[places - 1]])
     in_front = [*settled.view.leases, *settled.granted]
-    if fresh := watches.add([f"{limit.path} header"], seat):
+    if fresh := watches.add([content_of(limit.path)], seat):
         (stat,) = session.ask(session.stat(limit.path, watch=True))
         if stat is None or stat.version != settled.view.header.version:
-            watches.heard(fresh[0])
+            watches.heard(limit.path)
             return False
     if len(in_front) <= _WATCHED:
         return _watch_ends(limit, seat, in_front)
@@ -135,7 +145,7 @@ def take_away_place(limit: Limit, request: AcquireRequest, place: Place, settled
     since = f"{settled.now * 1000:.0f}" if old is None else old.digest.split(".")[2]
     who = f"{ticket}.{(settled.now + place.keep) * 1000:.0f}.{since}"
     content = written(place.ticket, place.keep, request.info)
-    path = f"{limit.outside}/{node_name(AWAY, request.permits, who, old and old.seq)}"
+    path = f"{limit.outside}/{node_name(AWAY, request.permits, who, old.seq if old else None)}"
     change = session.together(
         *([session.delete(old.path)] if old else []), session.part(path, content, sequence=old is None)
     )
@@ -157,7 +167,7 @@ def leave_away(limit: Limit, ticket: str) -> None:
             session.send(session.delete(node.path))
 
 
-def busy(limit: Limit, settled: Settled, ahead: int, asked: float, changed: int | None) -> Busy:
+def busy(settled: Settled, ahead: int, asked: float, changed: int | None) -> Busy:
     """Return the answer to one who got nothing."""
     rows = settled.holders()
     ends = [settled.ends(each) - settled.now for each in rows]

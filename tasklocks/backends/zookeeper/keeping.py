@@ -1,0 +1,163 @@
+"""What happens to leases that are there: renewal, release, and what others may know of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from tasklocks import clock
+from tasklocks.backends.base import HOLD_WEIGHT, moving_average
+from tasklocks.backends.zookeeper import line
+from tasklocks.backends.zookeeper.known import Held, Seat
+from tasklocks.backends.zookeeper.limit import Limit, Settled, serve
+from tasklocks.backends.zookeeper.nodes import KEPT, WAITER, Header, Row, digest, node_name, written, written_header
+from tasklocks.backends.zookeeper.session import BadVersionError, failure, missing
+from tasklocks.backends.zookeeper.taking import held_as
+from tasklocks.types import Grant, LimitState, Waiter
+
+__all__ = ["force_release", "inspect", "leave", "release", "renew"]
+
+_SAME_HOLD = 0.01  # seconds by which the usual hold may be off before somebody writes it down
+
+
+def renew(wanted: Sequence[tuple[Limit, Grant]]) -> list[Grant | None]:
+    """Extend the leases, all in one round trip, and serve who waits for their limits."""
+    if not wanted:
+        return []
+    asked, session = clock.now(), wanted[0][0].session
+    held = [_held_by(limit, grant) for limit, grant in wanted]
+    limits = {limit.path: limit for limit, _ in wanted}
+    writes = [session.write(each.path, each.content) for each in held if each is not None]
+    answers = iter(session.ask(*writes, *(session.names(path) for path in limits)))
+    renewed = [
+        None if each is None else _renewed(limit, grant, each, next(answers), asked)
+        for (limit, grant), each in zip(wanted, held, strict=True)
+    ]
+    for limit, listed in zip(limits.values(), answers, strict=True):
+        if not missing(listed) and "q" in listed[0]:
+            limit.settle()
+    return renewed
+
+
+def _held_by(limit: Limit, grant: Grant) -> Held | None:
+    held = limit.known.held.get((limit.path, grant.owner)) or _find(limit, grant.owner, grant.ttl)
+    return held if held is not None and held.token == grant.fencing_token else None
+
+
+def _renewed(limit: Limit, grant: Grant, held: Held, answer: Any, asked: float) -> Grant | None:
+    if missing(answer):
+        limit.known.held.pop((limit.path, grant.owner), None)
+        return None
+    limit.renewed(held, answer, asked + grant.ttl)
+    limit.known.held[limit.path, grant.owner] = held
+    return Grant(grant.name, grant.owner, held.permits, grant.ttl, held.token, held.deadline)
+
+
+def _find(limit: Limit, owner: str, ttl: float | None = None) -> Held | None:
+    """Find a lease that another process took, or that was granted to a waiter of ours; with `ttl`, to keep it."""
+    settled = limit.settle()
+    who = digest(owner)
+    for node in () if settled is None else (*settled.view.leases, *settled.granted):
+        if node.digest != who or node.kind == KEPT:
+            continue
+        row = limit.rows([node]).get(node.path)
+        if row is None or settled is None:
+            return None
+        if node.kind == WAITER and ttl is not None:
+            return line.turn_into_lease(limit, row, ttl, None)
+        return held_as(row, settled.now)
+    return None
+
+
+def release(limit: Limit, owner: str, keep: float) -> bool:
+    """End a lease; tell whether it was still there."""
+    held = limit.known.held.pop((limit.path, owner), None) or _find(limit, owner)
+    if held is None:
+        return False
+    limit.known.rows.pop(held.path, None)
+    in_time = clock.now() < held.deadline
+    (answer,) = limit.session.ask(_keeping(limit, held, owner, keep) if keep > 0 else _ending(limit, held))
+    if isinstance(failure(answer), BadVersionError):
+        # Only what the header says of the usual hold is out of date.
+        (answer,) = limit.session.ask(limit.session.delete(held.path))
+    return failure(answer) is None and in_time
+
+
+def _ending(limit: Limit, held: Held) -> Any:
+    """End the lease, and write the usual hold down if it changed by much."""
+    session, header = limit.session, limit.known.headers.get(limit.path)
+    end = session.delete(held.path)
+    if header is None:
+        return end
+    was, hold = header.usual_hold, moving_average(header.usual_hold, clock.now() - held.since)
+    if was is not None and abs(hold - was) <= max(_SAME_HOLD, was * HOLD_WEIGHT / 2):
+        return end
+    return session.together(end, _write(limit, dataclasses.replace(header, usual_hold=hold)))
+
+
+def _keeping(limit: Limit, held: Held, owner: str, keep: float) -> Any:
+    """Replace the lease by one that nobody can use and that ends `keep` seconds from now."""
+    session = limit.session
+    path = f"{limit.path}/{node_name(KEPT, held.permits, digest(owner))}"
+    content = written(owner, keep, "", token=held.token)
+    return session.together(session.delete(held.path), session.part(path, content, sequence=True))
+
+
+def _write(limit: Limit, header: Header) -> Any:
+    content = written_header(limit.name, header.capacity, header.usual_hold)
+    return limit.session.write(limit.path, content, header.version)
+
+
+def leave(limit: Limit, seat: Seat) -> bool:
+    """Give up a place in line; tell whether it had been granted."""
+    session = limit.session
+    limit.known.forget(seat)
+    settled = limit.settle()
+    (answer,) = session.ask(session.delete(seat.path))
+    return answer is True and settled is not None and line.node_of(seat) in settled.granted
+
+
+def force_release(limit: Limit, owner: str | None) -> int:
+    """End the lease of `owner`, or all; return how many there were."""
+    settled = limit.settle()
+    if settled is None:
+        return 0
+    session, who = limit.session, None if owner is None else digest(owner)
+    doomed = [node for node in (*settled.view.leases, *settled.granted) if who in (None, node.digest)]
+    if not doomed:
+        return 0
+    ended = session.ask(*(session.delete(node.path) for node in doomed)).count(True)
+    limit.settle()
+    return ended
+
+
+def inspect(limit: Limit) -> LimitState:
+    """Return all that is known of the limit."""
+    view = limit.view()
+    if view is None:
+        header = limit.known.headers.get(limit.path, Header(0, None, 0))
+        return LimitState(limit.name, header.capacity, (), (), header.usual_hold)
+    now = limit.session.server_time()
+    rows = limit.rows([*view.leases, *view.line, *view.away])
+    view.leases = [node for node in view.leases if _lives(rows.get(node.path), now)]
+    view.line = [node for node in view.line if _lives(rows.get(node.path), now)]
+    settled = serve(Settled(view, rows, [], [], now))
+    waiting = [*settled.waiting, *limit.present(view.away, now)]
+    return LimitState(
+        limit.name,
+        view.header.capacity,
+        tuple(line.holder(settled, row) for row in settled.holders()),
+        tuple(_waiter(rows[node.path]) for node in waiting if node.path in rows),
+        view.header.usual_hold,
+    )
+
+
+def _lives(row: Row | None, now: float) -> bool:
+    return row is not None and (row.until is None or row.until > now)
+
+
+def _waiter(row: Row) -> Waiter:
+    listening = row.node.kind == WAITER
+    since = row.since if listening else int(row.node.digest.split(".")[2]) / 1000
+    return Waiter(row.owner, row.node.permits, since, listening, row.info)
