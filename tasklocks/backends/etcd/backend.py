@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.etcd.acquiring import acquire, holder
+from tasklocks.backends.etcd.acquiring import acquire
 from tasklocks.backends.etcd.address import read_address
 from tasklocks.backends.etcd.ears import Listener
 from tasklocks.backends.etcd.ending import drop_lapsed, force_release, release
 from tasklocks.backends.etcd.gateway import Gateway
-from tasklocks.backends.etcd.keys import Entry, Keys
+from tasklocks.backends.etcd.keys import Keys
 from tasklocks.backends.etcd.line import Line
-from tasklocks.backends.etcd.ops import LeaseGoneError, Range, Rows, Txn, TxnReply, prefix_end
+from tasklocks.backends.etcd.ops import LeaseGoneError, Range, Txn, prefix_end
 from tasklocks.backends.etcd.renewing import renew
 from tasklocks.backends.etcd.sessions import MIN_TTL
-from tasklocks.backends.etcd.store import Store
+from tasklocks.backends.etcd.showing import holder
+from tasklocks.backends.etcd.store import Store, sorted_out
 from tasklocks.errors import BackendUnavailable
 from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Waiter
@@ -116,7 +118,7 @@ def _close(stores: PerProcess[Store]) -> None:
 def _inspect(store: Store, name: str) -> LimitState:
     keys = store.keys.limit(name)
     reply = store.transport.txn(Txn((), (Range(keys.all, prefix_end(keys.all)),)))
-    line = _whole(store, name, reply)
+    line = _without_lapsed(store, name, sorted_out(keys, "", reply.revision, reply.rows[0]))
     holders = [holder(store, name, entry, line, clock.now()) for entry in line.holders]
     listening = [
         Waiter(entry.owner, entry.permits, entry.joined, True, entry.info) for entry in line.entries[line.served :]
@@ -125,17 +127,7 @@ def _inspect(store: Store, name: str) -> LimitState:
     return LimitState(name, line.capacity.permits, tuple(holders), (*listening, *away), line.usual.hold)
 
 
-def _whole(store: Store, name: str, reply: TxnReply) -> Line:
-    keys, kvs = store.keys.limit(name), reply.rows[0].kvs
+def _without_lapsed(store: Store, name: str, line: Line) -> Line:
     over = {mine.owner for mine in store.table.lapsed(clock.now(), name)}
-    entries = [Entry.read(kv) for kv in kvs if kv.key.startswith(keys.line)]
-    live = tuple(entry for entry in entries if entry.owner not in over)
-    aways = tuple(kv for kv in kvs if kv.key.startswith(keys.away))
-    rows = (
-        Rows((), 0),
-        *(Rows(tuple(kv for kv in kvs if kv.key == key), 1) for key in (keys.capacity, keys.hold)),
-        Rows(aways, len(aways)),
-        Rows((), 0),
-    )
-    line = store.parsed(reply.revision, rows)
-    return Line(reply.revision, line.capacity, line.usual, live, len(live), line.aways, len(aways))
+    live = tuple(entry for entry in line.entries if entry.owner not in over)
+    return replace(line, entries=live, total=len(live))

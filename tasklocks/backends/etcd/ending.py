@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,15 +11,16 @@ from dataclasses import replace
 from tasklocks import clock
 from tasklocks.backends.base import moving_average
 from tasklocks.backends.etcd.ears import message
-from tasklocks.backends.etcd.keys import CLOSED, Entry, Usual
+from tasklocks.backends.etcd.keys import CLOSED, Entry, LimitKeys, Usual
 from tasklocks.backends.etcd.line import Line, newly_served
 from tasklocks.backends.etcd.mine import Mine
 from tasklocks.backends.etcd.ops import Compare, Delete, Op, Put, Range, Txn, prefix_end
-from tasklocks.backends.etcd.store import Store
+from tasklocks.backends.etcd.store import Store, sorted_out
 
-__all__ = ["drop_lapsed", "force_release", "release", "tell"]
+__all__ = ["drop_lapsed", "force_release", "release", "tell", "unchanged_since"]
 
 _AT_ONCE = 50
+_NEARLY = {"rel_tol": 0.1, "abs_tol": 0.005}  # of hold times, in seconds
 _TRIES = 20
 
 
@@ -27,25 +29,67 @@ def release(store: Store, name: str, owner: str, keep: float) -> bool:
     drop_lapsed(store, name)
     if keep > 0:
         return _close(store, name, owner, keep)
-    key = store.keys.limit(name).entry(owner)
     mine = store.table.find(name, owner)
     guess = _served_by(store.known(name), owner)
     for _ in range(_TRIES):
-        told = [entry for entry in guess if entry.ear != store.ears.address]
-        open_entry = Compare(key, "value", "LESS", CLOSED)
-        compare = (open_entry, *_guards(store, name, told))
-        reads = store.reads(name, owner, 0)
-        writes = (Delete(key), *_usual(store, name, mine), *_news(store, name, told))
-        reply = store.transport.txn(Txn(compare, (Range(key), *writes, *reads), reads))
-        line = store.read(name, reply, reply.rows[-5:])
-        if reply.done:
-            return _ended(store, line, name, Entry.read(reply.rows[0].kvs[0]), told)
+        alone = mine is not None and [each.create for each in store.known(name).entries] == [mine.create]
+        line = _alone(store, mine) if mine is not None and alone else _without(store, name, owner, mine, guess)
+        if isinstance(line, bool):
+            return line
         if line.own is None or line.own.closed:
             break
-        guess = []
+        guess = _served_by(line, owner)
     if mine is not None and not mine.closed:
         store.table.drop(name, owner)
     return False
+
+
+def _without(store: Store, name: str, owner: str, mine: Mine | None, guess: Sequence[Entry]) -> bool | Line:
+    """Delete an entry and tell those who are served by that; return whether it held permits.
+
+    If the guess of who that is was wrong, or there is no such entry, nothing is done: return the line instead.
+    """
+    told = [each for each in guess if each.ear != store.ears.address]
+    key, reads = store.keys.limit(name).entry(owner), store.reads(name, owner, 0)
+    compare = (Compare(key, "value", "LESS", CLOSED), *_guards(store, name, told))
+    before = () if mine is not None else (Range(key),)
+    writes = (Delete(key), *_usual(store, name, mine), *_news(store, name, told))
+    reply = store.transport.txn(Txn(compare, (*before, *writes, *reads), reads))
+    line = store.read(name, owner, reply, reads)
+    if not reply.deleted:
+        return line
+    store.table.drop(name, owner)
+    entry = _as_entry(mine) if mine is not None else Entry.read(reply.rows[0].kvs[0])
+    known = {each.create for each in told}
+    tell(store, name, [each for each in newly_served(line, [entry]) if each.create not in known])
+    return (mine is not None and mine.taken_at is not None) or _held(line, entry)
+
+
+def _alone(store: Store, mine: Mine) -> bool | Line:
+    """Delete the only entry of a limit on condition that nobody came since; else return the line.
+
+    That nobody came is cheaper to compare than to read.
+    """
+    known, reads = store.known(mine.name), store.reads(mine.name, mine.owner, 0)
+    keys = store.keys.limit(mine.name)
+    key = keys.entry(mine.owner)
+    guards = (Compare(key, "value", "LESS", CLOSED), unchanged_since(keys, known))
+    reply = store.transport.txn(Txn(guards, (Delete(key), *_usual(store, mine.name, mine)), reads))
+    if not reply.done:
+        return store.read(mine.name, mine.owner, reply, reads)
+    store.remember(mine.name, replace(known, revision=reply.revision, entries=(), total=0))
+    store.table.drop(mine.name, mine.owner)
+    return mine.taken_at is not None or _held(replace(known, entries=()), _as_entry(mine))
+
+
+def unchanged_since(keys: LimitKeys, line: Line) -> Compare:
+    """True as long as nobody entered, and nobody stated a capacity, since `line` was read.
+
+    Who left since then does not matter: that only frees permits.
+    """
+    # Of a limit of which nothing is known, the capacity may be there.
+    first = keys.capacity if line.revision else keys.line
+    return Compare(first, "mod", "LESS", line.revision + 1, keys.line_end)
 
 
 def drop_lapsed(store: Store, name: str | None = None) -> None:
@@ -55,12 +99,12 @@ def drop_lapsed(store: Store, name: str | None = None) -> None:
         key, reads = keys.entry(mine.owner), store.reads(mine.name, mine.owner, 0)
         # Unless another process took the lease over.
         untouched = Compare(key, "mod", "EQUAL", mine.mod)
-        reply = store.transport.txn(Txn((untouched,), (Range(key), Delete(key), *reads), (Range(key),)))
+        reply = store.transport.txn(Txn((untouched,), (Delete(key), *reads)))
         if store.table.find(mine.name, mine.owner) is mine:
             store.table.drop(mine.name, mine.owner)
         if reply.done:
-            line = store.read(mine.name, reply, reply.rows[-5:])
-            tell(store, mine.name, newly_served(line, [Entry.read(reply.rows[0].kvs[0])]))
+            line = store.read(mine.name, mine.owner, reply, reads)
+            tell(store, mine.name, newly_served(line, [_as_entry(mine)]))
 
 
 def force_release(store: Store, name: str, owner: str | None) -> int:
@@ -74,13 +118,14 @@ def force_release(store: Store, name: str, owner: str | None) -> int:
             return ended
         unchanged = tuple(Compare(keys.entry(each.owner), "mod", "EQUAL", each.mod) for each in doomed)
         deletes = tuple(Delete(keys.entry(each.owner)) for each in doomed)
-        reply = store.transport.txn(Txn(unchanged, (*deletes, *store.reads(name, "", 0))))
+        reads = store.reads(name, "", 0)
+        reply = store.transport.txn(Txn(unchanged, (*deletes, *reads)))
         if not reply.done:
             continue
         ended += len(doomed)
         for each in doomed:
             store.table.drop(name, each.owner)
-        tell(store, name, newly_served(store.read(name, reply, reply.rows), doomed))
+        tell(store, name, newly_served(store.read(name, "", reply, reads), doomed))
         if len(doomed) < _AT_ONCE:
             return ended
     return ended
@@ -104,11 +149,8 @@ def _write_news(store: Store, name: str, served: Sequence[Entry]) -> None:
             _write_news(store, name, [entry])
 
 
-def _ended(store: Store, line: Line, name: str, entry: Entry, told: Sequence[Entry]) -> bool:
-    mine = store.table.drop(name, entry.owner)
-    known = {each.create for each in told}
-    tell(store, name, [each for each in newly_served(line, [entry]) if each.create not in known])
-    return (mine is not None and mine.taken_at is not None) or _held(line, entry)
+def _as_entry(mine: Mine) -> Entry:
+    return Entry(mine.owner, mine.permits, mine.ttl, 0.0, 0.0, mine.token - mine.create, "", "", create=mine.create)
 
 
 def _held(line: Line, entry: Entry) -> bool:
@@ -152,17 +194,20 @@ def _usual(store: Store, name: str, mine: Mine | None) -> tuple[Op, ...]:
     """Count one more hold."""
     if mine is None or mine.taken_at is None or mine.closed:
         return ()
-    hold = moving_average(store.known(name).usual.hold, clock.now() - mine.taken_at)
-    usual = Usual(round(hold, 6), time.time())
-    return (Put(store.keys.limit(name).hold, usual.written(), store.sessions.retention()),)
+    usual = store.known(name).usual
+    hold = moving_average(usual.hold, clock.now() - mine.taken_at)
+    # Each write costs, so what is nearly as it was is written once a second only.
+    if usual.hold is not None and math.isclose(hold, usual.hold, **_NEARLY) and time.time() < usual.released + 1:
+        return ()
+    written = Usual(round(hold, 6), time.time()).written()
+    return (Put(store.keys.limit(name).hold, written, store.sessions.retention()),)
 
 
 def _close(store: Store, name: str, owner: str, keep: float) -> bool:
     """Release a lease, but keep its permits taken."""
     key = store.keys.limit(name).entry(owner)
     for _ in range(_TRIES):
-        reply = store.transport.txn(Txn((), store.reads(name, owner, 0)))
-        line = store.read(name, reply, reply.rows)
+        line = store.look(name, owner, 0)
         mine, entry = store.table.find(name, owner), line.own
         if entry is None or entry.closed:
             return False
@@ -185,6 +230,5 @@ def _close(store: Store, name: str, owner: str, keep: float) -> bool:
 
 def _whole(store: Store, name: str) -> Line:
     keys = store.keys.limit(name)
-    _, *rest = store.reads(name, "", 0)
-    reply = store.transport.txn(Txn((), (Range(keys.line, prefix_end(keys.line)), *rest)))
-    return store.read(name, reply, reply.rows)
+    reply = store.transport.txn(Txn((), (Range(keys.all, prefix_end(keys.all)),)))
+    return sorted_out(keys, "", reply.revision, reply.rows[0])

@@ -30,14 +30,12 @@ def written(txn: Txn) -> Json:
 
 def read_reply(reply: Json) -> TxnReply:
     """Return the answer to a transaction."""
-    answers = reply.get("responses", [])
+    answers = reply.get("responses", ())
     return TxnReply(
         bool(reply.get("succeeded")),
         int(reply["header"]["revision"]),
         tuple(_rows(each["response_range"]) for each in answers if "response_range" in each),
-        sum(
-            int(each["response_delete_range"].get("deleted", 0)) for each in answers if "response_delete_range" in each
-        ),
+        sum(int(each.get("response_delete_range", {}).get("deleted", 0)) for each in answers),
     )
 
 

@@ -1,6 +1,6 @@
 """Which keys a limit has, and what stands in them.
 
-    PREFIX/NAME/capacity        how many permits there are
+    PREFIX/NAME/limit           how many permits there are
     PREFIX/NAME/hold            how long permits are usually held
     PREFIX/NAME/line/OWNER      one permit holder or listening waiter; the line's order is that of creation
     PREFIX/NAME/away/TICKET     one who comes back by itself
@@ -16,7 +16,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tasklocks.backends.etcd.ops import KeyValue
+from tasklocks.backends.etcd.ops import KeyValue, prefix_end
 
 __all__ = [
     "CLOSED",
@@ -35,6 +35,8 @@ __all__ = [
 CLOSED = b"|"
 """The value of an entry that only keeps permits taken begins behind this in byte order, every other one before it."""
 
+_REMEMBERED = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class LimitKeys:
@@ -45,6 +47,11 @@ class LimitKeys:
     hold: bytes
     line: bytes
     away: bytes
+
+    @property
+    def line_end(self) -> bytes:
+        """The end of the line; from `capacity` to here there is nothing but the capacity and the line."""
+        return prefix_end(self.line)
 
     def entry(self, owner: str) -> bytes:
         """Return the key of an owner in line."""
@@ -61,11 +68,20 @@ class Keys:
     def __init__(self, namespace: str, prefix: str) -> None:
         self._prefix = (namespace + "/" if namespace else "").encode() + _escaped(prefix) + b"/"
         self.base = self._prefix + b"/base"
+        self._limits: dict[str, LimitKeys] = {}
 
     def limit(self, name: str) -> LimitKeys:
         """Return the keys of a limit."""
+        known = self._limits.get(name)
+        if known is None:
+            if len(self._limits) >= _REMEMBERED:
+                self._limits.clear()
+            known = self._limits[name] = self._made(name)
+        return known
+
+    def _made(self, name: str) -> LimitKeys:
         root = self._prefix + _escaped(name) + b"/"
-        return LimitKeys(root, root + b"capacity", root + b"hold", root + b"line/", root + b"away/")
+        return LimitKeys(root, root + b"limit", root + b"hold", root + b"line/", root + b"away/")
 
     def ear(self, process: str) -> bytes:
         """Return the key at which a process hears."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tasklocks import clock
-from tasklocks.backends.etcd.acquiring import claim
 from tasklocks.backends.etcd.ending import drop_lapsed
 from tasklocks.backends.etcd.keys import Entry
 from tasklocks.backends.etcd.mine import Mine
 from tasklocks.backends.etcd.ops import Range, Rows, Txn
 from tasklocks.backends.etcd.sessions import Session
 from tasklocks.backends.etcd.store import Store
+from tasklocks.backends.etcd.wish import claim
 from tasklocks.types import Grant
 
 __all__ = ["renew"]
@@ -56,7 +56,7 @@ def _renewed(store: Store, grant: Grant, rows: Rows, session: Session, began: fl
     if entry.lease != session.id or not entry.since:
         # It was handed to us, or taken in another process: from now on it ends with what this process keeps alive.
         taken = replace(entry, since=entry.since or time.time() - (clock.now() - taken_at), ttl=grant.ttl)
-        done = claim(store, mine, taken, session, None)
+        done = claim(store, mine, taken, session)
         if done is None:
             return None
         mine.mod = done

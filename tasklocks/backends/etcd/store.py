@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tasklocks import clock
 from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.etcd.ears import Ears
-from tasklocks.backends.etcd.keys import Away, Capacity, Entry, Keys, Usual
+from tasklocks.backends.etcd.keys import UNKNOWN_CAPACITY, UNKNOWN_USUAL, Away, Capacity, Entry, Keys, LimitKeys, Usual
 from tasklocks.backends.etcd.line import Line
 from tasklocks.backends.etcd.mine import Mine, Table
 from tasklocks.backends.etcd.ops import Compare, Op, Put, Range, Rows, Transport, Txn, TxnReply, prefix_end
 from tasklocks.backends.etcd.sessions import WAITING, Session, Sessions
 from tasklocks.types import Grant
 
-__all__ = ["Base", "Store"]
+__all__ = ["Base", "Store", "parsed", "sorted_out"]
 
 _REMEMBERED = 1000
-_SPARE_ROWS = 64
+_CROWD = 64
 _AWAY_ROWS = 200
 _TOKENS_BEHIND = 60_000_000  # microseconds
 
@@ -118,33 +118,35 @@ class Store:
         self.base.forget()
 
     def reads(self, name: str, owner: str, permits: int) -> tuple[Op, ...]:
-        """Return what to read of a limit that may have so many permits."""
-        keys = self.keys.limit(name)
+        """Return what to read of a limit that may have so many permits, as `owner` needs to know it.
+
+        Usually that is all keys of it: etcd's time goes with the number of operations. Of a crowded limit it is a
+        bounded part of each kind.
+        """
+        keys, known = self.keys.limit(name), self.known(name)
+        if known.total + known.aways_total < _CROWD - 2:
+            return (Range(keys.all, prefix_end(keys.all), _CROWD),)
         return (
-            Range(keys.line, prefix_end(keys.line), max(permits, self.known(name).capacity.permits) + _SPARE_ROWS),
+            Range(keys.line, prefix_end(keys.line), max(permits, known.capacity.permits) + _CROWD),
             Range(keys.capacity),
             Range(keys.hold),
             Range(keys.away, prefix_end(keys.away), _AWAY_ROWS),
             Range(keys.entry(owner)),
         )
 
-    def read(self, name: str, reply: TxnReply, rows: tuple[Rows, ...]) -> Line:
-        """Return the line in the answer to `reads`."""
-        return self.remember(name, self.parsed(reply.revision, rows))
+    def read(self, name: str, owner: str, reply: TxnReply, reads: Sequence[Op]) -> Line:
+        """Return the line in the answer to `reads`, which were the last operations."""
+        rows = reply.rows[-len(reads) :]
+        if len(rows) > 1:
+            return self.remember(name, parsed(reply.revision, rows))
+        line = sorted_out(self.keys.limit(name), owner, reply.revision, rows[0])
+        self.remember(name, line)
+        return line if rows[0].total == len(rows[0].kvs) else self.look(name, owner, 0)
 
-    def parsed(self, revision: int, rows: tuple[Rows, ...]) -> Line:
-        """Return the line that stands in rows, in the order of `reads`."""
-        line, capacity, hold, away, own = rows
-        return Line(
-            revision,
-            Capacity.read(capacity.kvs[0]) if capacity.kvs else Capacity(),
-            Usual.read(hold.kvs[0]) if hold.kvs else Usual(),
-            tuple(Entry.read(kv) for kv in line.kvs),
-            line.total,
-            tuple(Away.read(kv) for kv in away.kvs),
-            away.total,
-            Entry.read(own.kvs[0]) if own.kvs else None,
-        )
+    def look(self, name: str, owner: str, permits: int) -> Line:
+        """Return the line as it is now."""
+        reads = self.reads(name, owner, permits)
+        return self.read(name, owner, self.transport.txn(Txn((), reads)), reads)
 
     def close(self) -> None:
         """Close everything of this process."""
@@ -158,3 +160,28 @@ class Store:
     def _beat(self) -> None:
         self.each_beat()
         self.ears.rest()
+
+
+def parsed(revision: int, rows: Sequence[Rows]) -> Line:
+    """Return the line that stands in rows of entries, capacity, hold, those who are away, and the own entry."""
+    line, capacity, hold, away, own = rows
+    return Line(
+        revision,
+        Capacity.read(capacity.kvs[0]) if capacity.kvs else UNKNOWN_CAPACITY,
+        Usual.read(hold.kvs[0]) if hold.kvs else UNKNOWN_USUAL,
+        tuple(Entry.read(kv) for kv in line.kvs),
+        line.total,
+        tuple(Away.read(kv) for kv in away.kvs),
+        away.total,
+        Entry.read(own.kvs[0]) if own.kvs else None,
+    )
+
+
+def sorted_out(keys: LimitKeys, owner: str, revision: int, rows: Rows) -> Line:
+    """Return the line that stands in all keys of a limit; if those are not all, it counts as crowded."""
+    missing, own = rows.total - len(rows.kvs), keys.entry(owner)
+    line = tuple(kv for kv in rows.kvs if kv.key.startswith(keys.line))
+    away = tuple(kv for kv in rows.kvs if kv.key.startswith(keys.away))
+    one = [tuple(kv for kv in rows.kvs if kv.key == key) for key in (keys.capacity, keys.hold, own)]
+    capacity, hold, mine = (Rows(kvs, len(kvs)) for kvs in one)
+    return parsed(revision, (Rows(line, len(line) + missing), capacity, hold, Rows(away, len(away)), mine))
