@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -19,8 +20,9 @@ from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server
 from tests.servers_etcd import EtcdServer, new_etcd_namespace
 from tests.servers_mongodb import MongoServer
+from tests.servers_zookeeper import ZooKeeperServer
 
-BACKENDS = ["memory", "sqlite", "redis", "mongodb", "etcd"]
+BACKENDS = ["memory", "sqlite", "redis", "mongodb", "etcd", "zookeeper"]
 SHARED_BACKENDS = [name for name in BACKENDS if name != "memory"]
 BROKERS = ["redis", "rabbitmq"]
 
@@ -69,6 +71,12 @@ def rabbitmq_server(tmp_path: Path) -> Iterator[RabbitServer]:
 def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A MongoDB replica set; tests keep apart by the names of their databases."""
     yield from _served("TASKLOCKS_TEST_MONGODB_URL", MongoServer, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def zookeeper_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A ZooKeeper; tests keep apart by the paths of their URLs."""
+    yield from _served("TASKLOCKS_TEST_ZOOKEEPER_URL", ZooKeeperServer, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +134,7 @@ def new_backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[
         "redis": lambda: empty_redis_database(request.getfixturevalue("redis_url")),
         "mongodb": lambda: new_mongodb_database(request.getfixturevalue("mongodb_url")),
         "etcd": lambda: new_etcd_namespace(request.getfixturevalue("etcd_url")),
+        "zookeeper": lambda: new_zookeeper_path(request.getfixturevalue("zookeeper_url")),
     }
     return lambda kind: makers[kind]()
 
@@ -161,6 +170,11 @@ def empty_redis_database(url: str) -> str:
 def new_mongodb_database(url: str) -> str:
     """Return the URL of a database of the server at `url` that nobody has used yet."""
     return urlunsplit(urlsplit(url)._replace(path=f"/tests-{os.getpid()}-{time.time_ns()}"))
+
+
+def new_zookeeper_path(url: str) -> str:
+    """Return the URL of a path of its own in the ZooKeeper at `url`."""
+    return f"{url}/tests/{uuid.uuid4().hex}"
 
 
 def require(server: type[Server]) -> None:

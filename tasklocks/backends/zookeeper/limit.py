@@ -171,14 +171,14 @@ class Limit:
             view.leases = [node for node in view.leases if node != without]
             settled = self._settled(view)
             settled.replaced = replaced
-            capacity = view.header.capacity if capacity is None else capacity
-            stays = capacity == view.header.capacity
+            wanted = view.header.capacity if capacity is None else capacity
+            stays = wanted == view.header.capacity
             # Before the capacity changes, whoever has its permits is marked: a smaller one must not take them away.
             if not self._mark(settled, served if stays else None):
                 continue
             if stays:
                 return settled
-            if self.write_header(replace(view.header, capacity=capacity)):
+            if self.write_header(replace(view.header, capacity=wanted)):
                 replaced = view.header.capacity or None
         raise BackendUnavailable(f"the limit {self.name!r} changes faster than it can be read")
 

@@ -97,7 +97,7 @@ def watch(limit: Limit, seat: Seat, settled: Settled) -> bool:
     if places > 0:
         return _watch_ends(limit, seat, [settled.waiting[places - 1]])
     in_front = [*settled.view.leases, *settled.granted]
-    if fresh := watches.add([content_of(limit.path)], seat):
+    if watches.add([content_of(limit.path)], seat):
         (stat,) = session.ask(session.stat(limit.path, watch=True))
         if stat is None or stat.version != settled.view.header.version:
             watches.heard(limit.path)
