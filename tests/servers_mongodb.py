@@ -21,6 +21,8 @@ __all__ = ["MongoReplicaSet", "MongoServer", "StandaloneMongoServer"]
 # Elections within a second or two instead of a dozen.
 _SETTINGS = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 250}
 _WIRED = [
+    "--setParameter",
+    "ttlMonitorSleepSecs=1",
     "--wiredTigerCacheSizeGB",
     "0.25",
     "--nounixsocket",

@@ -53,8 +53,8 @@ class MongoBackend:
             ears.expect(request)
         asked_at = clock.now()
         found = None
-        if request.name in self._quiet and request.permits <= request.capacity:
-            found = self._server().step(self._prefix + request.name, quick.acquire(request))
+        if self._quiet.is_idle(request.name) and request.permits <= request.capacity:
+            found = self._step(request.name, quick.acquire(request))
         return answer_to(request, found or self._step(request.name, steps.acquire(request)) or {}, asked_at)
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
@@ -64,8 +64,8 @@ class MongoBackend:
     def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
         """See `Backend.release`."""
         found = None
-        if name in self._quiet and keep <= 0:
-            found = self._server().step(self._prefix + name, quick.release(owner))
+        if self._quiet.is_held_alone(name) and keep <= 0:
+            found = self._step(name, quick.release(owner))
         found = found or self._step(name, steps.release(owner, keep))
         return bool(found and found["ended"])
 
@@ -98,8 +98,7 @@ class MongoBackend:
 
     def _step(self, name: str, step: Step) -> dict[str, Any] | None:
         found = self._server().step(self._prefix + name, step)
-        if found and "quiet" in found:
-            self._quiet.note(name, quiet=found["quiet"])
+        self._quiet.note(name, found.get("leases") if found else None)
         if knocks := knocks_of(name, found):
             self._tell(knocks)
         return found

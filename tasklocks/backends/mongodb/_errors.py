@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bson.errors import BSONError
 from pymongo.errors import (
     AutoReconnect,
     DuplicateKeyError,
@@ -16,12 +17,13 @@ from pymongo.errors import (
 )
 from pymongo.errors import ConfigurationError as RefusedSettings
 
-from tasklocks.errors import BackendUnavailable, ConfigurationError
+from tasklocks.errors import BackendRefused, BackendUnavailable
 
 __all__ = ["passes_at_once", "translated"]
 
-_REFUSED = {13, 18, 8000}  # Unauthorized, AuthenticationFailed, and Atlas's word for the latter
-_TOO_OLD = {40415, 40324, 31002}  # fields or stages that it does not know
+_WRONG_PASSWORD = {18, 8000}  # the latter is Atlas's
+_NO_RIGHT = {13}
+_TOO_OLD = {40415, 40324, 168}  # a field, a stage or an expression that it does not know
 _SHOWN = 200
 
 
@@ -40,14 +42,26 @@ def translated(shown: str) -> Iterator[None]:
     """Raise our errors instead of the client's; `shown` is the place without credentials."""
     try:
         yield
-    except (InvalidURI, RefusedSettings) as error:
-        raise ConfigurationError(f"{shown}: the client refuses these settings: {_words(error)}") from None
-    except OperationFailure as error:
-        if error.code in _REFUSED:
-            raise ConfigurationError(f"{shown} refuses this user: {_words(error)}") from error
-        raise BackendUnavailable(f"{shown} refuses a step: {_words(error)}") from error
     except PyMongoError as error:
-        raise BackendUnavailable(f"{shown} does not answer: {_words(error)}") from error
+        raise _ours(shown, error) from error
+    except BSONError as error:
+        raise BackendUnavailable(f"{shown} gave an answer that cannot be read: {error}") from error
+
+
+def _ours(shown: str, error: PyMongoError) -> BackendUnavailable:
+    words = _words(error)
+    if isinstance(error, (InvalidURI, RefusedSettings)):
+        # Among them: the DNS entry of a mongodb+srv URL, which may be back later.
+        return BackendRefused(f"{shown} cannot be reached with these settings: {words}")
+    if not isinstance(error, OperationFailure):
+        return BackendUnavailable(f"{shown} does not answer: {words}")
+    if error.code in _WRONG_PASSWORD:
+        return BackendRefused(f"{shown} refuses the user or the password of the URL: {words}")
+    if error.code in _NO_RIGHT:
+        return BackendRefused(f"{shown} does not let this user do what locks need (the role readWrite): {words}")
+    if error.code in _TOO_OLD:
+        return BackendRefused(f"{shown} does not know a step of tasklocks, which needs MongoDB 5.0 or newer: {words}")
+    return BackendUnavailable(f"{shown} cannot do it now: {words}")
 
 
 def _words(error: PyMongoError) -> str:

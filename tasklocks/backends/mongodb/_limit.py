@@ -25,6 +25,7 @@ from bson.int64 import Int64
 from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, RETENTION
 from tasklocks.backends.mongodb._expressions import (
     EMPTY,
+    GONE,
     NOW,
     after,
     as_object,
@@ -33,6 +34,7 @@ from tasklocks.backends.mongodb._expressions import (
     is_there,
     let,
     rows,
+    size,
     values,
 )
 from tasklocks.types import AcquireRequest
@@ -40,6 +42,7 @@ from tasklocks.types import AcquireRequest
 __all__ = [
     "AWAY_KEPT",
     "LINE_KEPT",
+    "QUIET",
     "Stages",
     "drop",
     "extended",
@@ -49,7 +52,6 @@ __all__ = [
     "is_open",
     "kept_until",
     "next_token",
-    "nobody_waits",
     "remember",
     "serve",
 ]
@@ -61,6 +63,9 @@ LINE_KEPT = 10_000
 
 AWAY_KEPT = 1000
 """How many places of waiters that are away a limit keeps; further ones are not counted."""
+
+QUIET = if_({"$and": [{"$eq": ["$line", EMPTY]}, {"$eq": ["$away", EMPTY]}]}, size("$leases"), GONE)
+"""How many leases there are if nobody waits."""
 
 _SERVED_AT_ONCE = 1000
 _SLACK = 600_000  # ms; `forget_at` moves that much further than it must, so that few steps touch its index
@@ -121,11 +126,6 @@ def next_token() -> dict[str, Any]:
     # The server's time keeps tokens growing even if the document was deleted meanwhile.
     microseconds = {"$multiply": [{"$toLong": NOW}, Int64(1000)]}
     return {"$max": [{"$add": [{"$ifNull": ["$token", Int64(0)]}, 1]}, microseconds]}
-
-
-def nobody_waits() -> dict[str, Any]:
-    """Tell whether the line is empty, of those too who are away."""
-    return {"$and": [{"$eq": ["$line", EMPTY]}, {"$eq": ["$away", EMPTY]}]}
 
 
 def granted(request: AcquireRequest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ does the same where there is nothing to settle, and nothing at all elsewhere: th
 from __future__ import annotations
 
 from tasklocks.backends.mongodb._expressions import GONE, NOW, Step, after, if_, key_of
-from tasklocks.backends.mongodb._limit import granted, hold_counted_in, kept_until, next_token
+from tasklocks.backends.mongodb._limit import QUIET, granted, hold_counted_in, kept_until, next_token
 from tasklocks.types import AcquireRequest
 
 __all__ = ["Quiet", "acquire", "release"]
@@ -16,22 +16,27 @@ _REMEMBERED = 10_000
 
 
 class Quiet:
-    """The limits on which this process met nobody the last time; they are where a quick step is worth trying."""
+    """What this process last saw of limits for which nobody waited: how many leases there were, none or one."""
 
     def __init__(self) -> None:
-        self._names: set[str] = set()
+        self._leases: dict[str, int] = {}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
+    def is_idle(self, name: str) -> bool:
+        """Tell whether nobody had a lease, so that a quick acquire is worth trying."""
+        return self._leases.get(name) == 0
 
-    def note(self, name: str, *, quiet: bool) -> None:
-        """Remember what the limit was like."""
-        if not quiet:
-            self._names.discard(name)
+    def is_held_alone(self, name: str) -> bool:
+        """Tell whether one owner had all, so that a quick release is worth trying."""
+        return self._leases.get(name) == 1
+
+    def note(self, name: str, leases: int | None) -> None:
+        """Remember how many leases there were; None if somebody waited."""
+        if leases not in (0, 1):
+            self._leases.pop(name, None)
             return
-        if len(self._names) >= _REMEMBERED:
-            self._names.clear()
-        self._names.add(name)
+        if len(self._leases) >= _REMEMBERED:
+            self._leases.clear()
+        self._leases[name] = leases
 
 
 def acquire(request: AcquireRequest) -> Step:
@@ -44,7 +49,7 @@ def acquire(request: AcquireRequest) -> Step:
         "forget_at": kept_until(after(request.ttl)),
     }
     idle = {"capacity": request.capacity, "leases": {}, "line": {}, "away": {}}
-    return Step([{"$set": taken}], {"_id": 0, "lease": f"${lease}"}, where=idle)
+    return Step([{"$set": taken}], {"_id": 0, "lease": f"${lease}", "leases": QUIET}, where=idle)
 
 
 def release(owner: str) -> Step:
@@ -57,4 +62,4 @@ def release(owner: str) -> Step:
         lease: GONE,
     }
     nobody_listens = {"line": {}, f"{lease}.owner": {"$exists": True}, f"{lease}.closed": None}
-    return Step([{"$set": ended}], {"_id": 0, "ended": 1}, where=nobody_listens)
+    return Step([{"$set": ended}], {"_id": 0, "ended": 1, "leases": QUIET}, where=nobody_listens)

@@ -20,7 +20,7 @@ DEFAULT_DATABASE = "tasklocks"
 
 # Our own, unless the URL or the options say otherwise. pymongo's are too patient: a waiter looks again every few
 # seconds, and whoever renews must know in good time whether it may go on.
-_PATIENCE = {"serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000, "socketTimeoutMS": 5000}
+_PATIENCE = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 5000, "socketTimeoutMS": 5000}
 # Each step can be asked again without harm, so the server need not keep a copy of every answer.
 _FIXED = {"retryWrites": False, "appname": "tasklocks"}
 
@@ -65,8 +65,7 @@ def read_url(url: str, options: Mapping[str, Any]) -> Place:
     if not hosts or "@" in name or "?" in authority:
         raise ConfigurationError(_MALFORMED)
     named = {key.lower() for key in _options(query)} | {key.lower() for key in options}
-    if scheme == "mongodb":
-        _check(url)
+    _check(url if scheme == "mongodb" else "mongodb://host", options)
     ours = {key: value for key, value in _PATIENCE.items() if key.lower() not in named}
     database = unquote(name) or DEFAULT_DATABASE
     return Place(url, f"{scheme}://{hosts}/{database}", database, {**ours, **options, **_FIXED})
@@ -81,8 +80,12 @@ def _options(query: str) -> Mapping[str, Any]:
     return options
 
 
-def _check(url: str) -> None:
+def _check(url: str, options: Mapping[str, Any]) -> None:
     try:
         parse_uri(url)
     except (InvalidURI, RefusedSettings, ValueError):
         raise ConfigurationError(_MALFORMED) from None
+    try:
+        MongoClient("mongodb://host", connect=False, **options).close()
+    except (RefusedSettings, ValueError, TypeError) as error:
+        raise ConfigurationError(f"an option of the MongoDB client cannot work: {error}") from None
