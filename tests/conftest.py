@@ -13,9 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tasklocks import connect
-from tasklocks.backends import Backend
-from tests.line import Line
+from tasklocks.testing.fixtures import backend, line, ttl  # noqa: F401
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server
 from tests.servers_etcd import EtcdServer, new_etcd_namespace
@@ -95,27 +93,6 @@ def redis_database(redis_url: str) -> str:
 def backend_url(request: pytest.FixtureRequest, new_backend_url: Callable[[str], str]) -> str:
     """The URL of an empty backend, of each kind in turn."""
     return new_backend_url(request.param)
-
-
-@pytest.fixture
-def backend(backend_url: str) -> Iterator[Backend]:
-    """An empty backend, of each kind in turn."""
-    connected = connect(backend_url)
-    yield connected
-    connected.close()
-
-
-@pytest.fixture
-def line(backend: Backend) -> Iterator[Line]:
-    """The line of those who wait for the backend's limits."""
-    with Line(backend) as waiters:
-        yield waiters
-
-
-@pytest.fixture
-def ttl(backend: Backend) -> float:
-    """A short time to live that the backend can keep."""
-    return max(0.4, backend.capabilities.min_ttl)
 
 
 @pytest.fixture(params=SHARED_BACKENDS)

@@ -1,0 +1,49 @@
+"""The fixtures of the suite; a backend's author gives `backend_url`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tasklocks import connect
+from tasklocks.backends import Backend
+from tasklocks.testing.asking import Line
+
+__all__ = ["backend", "line", "process_backend_url", "shared_by_processes", "ttl"]
+
+
+@pytest.fixture
+def shared_by_processes() -> bool:
+    """Whether two processes with the same URL share limits; override it if they do not."""
+    return True
+
+
+@pytest.fixture
+def process_backend_url(shared_by_processes: bool, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty backend that several processes can share."""
+    if not shared_by_processes:
+        pytest.skip("the limits of this backend live in one process")
+    url: str = request.getfixturevalue("backend_url")
+    return url
+
+
+@pytest.fixture
+def backend(backend_url: str) -> Iterator[Backend]:
+    """An empty backend."""
+    connected = connect(backend_url)
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
+def line(backend: Backend) -> Iterator[Line]:
+    """The line of those who wait for the backend's limits."""
+    with Line(backend) as waiters:
+        yield waiters
+
+
+@pytest.fixture
+def ttl(backend: Backend) -> float:
+    """A short time to live that the backend can keep."""
+    return max(0.4, backend.capabilities.min_ttl)

@@ -1,0 +1,211 @@
+"""Every backend does what a few lines of plain Python do, whatever the order of the steps.
+
+The model knows no time: leases in it never expire, so those in the backend are long.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import cast
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from tasklocks.backends.base import WAITER_TTL, Backend, Listener
+from tasklocks.testing.asking import LONG, away, look
+from tasklocks.types import Busy, Grant, Place
+
+OWNERS = ["a", "b", "c", "d", "e", "f"]
+TICKETS = ["t", "u", "v"]
+
+_names = itertools.count(1)
+_deliveries = itertools.count(1)
+
+
+@dataclass
+class Model:
+    """One limit."""
+
+    capacity: int = 0
+    leases: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
+    queue: dict[str, int] = field(default_factory=dict)
+    away: dict[str, int] = field(default_factory=dict)
+
+    def free(self) -> int:
+        return self.capacity - sum(self.leases.values()) - sum(self.kept.values())
+
+    def serve(self) -> None:
+        while self.queue and next(iter(self.queue.values())) <= self.free():
+            owner = next(iter(self.queue))
+            self.leases[owner] = self.queue.pop(owner)
+
+    def acquire(self, owner: str, permits: int, capacity: int) -> bool:
+        self.capacity = capacity
+        self.serve()
+        if owner in self.leases:
+            return True
+        if self.queue or permits > self.free():
+            return False
+        self.leases[owner] = permits
+        return True
+
+    def release(self, owner: str) -> bool:
+        self.queue.pop(owner, None)
+        ended = self.leases.pop(owner, None) is not None
+        self.serve()
+        return ended
+
+
+class Comparison(RuleBasedStateMachine):
+    """Does each step on a backend and on the model."""
+
+    permits = st.integers(1, 3)
+    capacities = st.integers(1, 5)
+    owners = st.sampled_from(OWNERS)
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self.backend = backend
+        self.name = f"limit-{next(_names)}"
+        self.model = Model()
+        self.grants: dict[str, Grant] = {}
+        self.ears: dict[str, Listener] = {}
+        self.tokens: dict[str, int] = {}
+        self.newest = 0
+
+    def teardown(self) -> None:
+        for listener in self.ears.values():
+            listener.close()
+
+    def answered(self, owner: str, answer: Grant | Busy, *, granted: bool, ahead: int, was: int) -> None:
+        assert answer.capacity_was == (was if was not in (0, self.model.capacity) else None)
+        if not granted:
+            assert isinstance(answer, Busy), f"{owner} got {answer}"
+            assert (answer.ahead, answer.capacity) == (ahead, self.model.capacity)
+            return
+        assert isinstance(answer, Grant), f"{owner} got {answer}"
+        assert (answer.owner, answer.permits) == (owner, self.model.leases[owner])
+        self.grants[owner] = answer
+
+    @rule(owner=owners, permits=permits, capacity=capacities)
+    def ask(self, owner: str, permits: int, capacity: int) -> None:
+        """Without taking a place."""
+        if owner in self.model.queue:
+            return
+        was = self.model.capacity
+        granted = self.model.acquire(owner, permits, capacity)
+        answer = look(self.backend, owner, self.name, permits=permits, capacity=capacity)
+        self.answered(owner, answer, granted=granted, ahead=len(self.model.queue) + len(self.model.away), was=was)
+
+    @rule(owner=owners, permits=permits, capacity=capacities)
+    def join(self, owner: str, permits: int, capacity: int) -> None:
+        """Listen for a permit, or ask again from the place in line."""
+        permits = self.model.queue.get(owner, permits)
+        if owner not in self.ears:
+            self.ears[owner] = self.backend.listen(owner)
+        place = Place(owner, WAITER_TTL, self.ears[owner].address)
+        was = self.model.capacity
+        granted = self.model.acquire(owner, permits, capacity)
+        if not granted:
+            self.model.queue.setdefault(owner, permits)
+        ahead = 0 if granted else list(self.model.queue).index(owner)
+        answer = look(self.backend, owner, self.name, permits=permits, capacity=capacity, place=place)
+        self.answered(owner, answer, granted=granted, ahead=ahead, was=was)
+
+    @rule(ticket=st.sampled_from(TICKETS), permits=permits, capacity=capacities)
+    def come_back(self, ticket: str, permits: int, capacity: int) -> None:
+        """One more delivery of a task that is sent again while it waits."""
+        owner = f"{ticket}-{next(_deliveries)}"
+        was = self.model.capacity
+        granted = self.model.acquire(owner, permits, capacity)
+        ahead = 0
+        if granted:
+            self.model.away.pop(ticket, None)
+        else:
+            self.model.away[ticket] = permits
+            ahead = len(self.model.queue) + list(self.model.away).index(ticket)
+        answer = look(self.backend, owner, self.name, permits=permits, capacity=capacity, place=away(ticket))
+        self.answered(owner, answer, granted=granted, ahead=ahead, was=was)
+
+    @rule(owner=owners)
+    def release_or_leave(self, owner: str) -> None:
+        assert self.backend.release(self.name, owner) is self.model.release(owner)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(data=st.data())
+    def release_a_holder(self, data: st.DataObject) -> None:
+        owner = data.draw(st.sampled_from(sorted(self.model.leases)))
+        assert self.model.release(owner)
+        assert self.backend.release(self.name, owner) is True
+
+    @precondition(lambda self: self.model.leases)
+    @rule(data=st.data())
+    def force_one_out(self, data: st.DataObject) -> None:
+        owner = data.draw(st.sampled_from(sorted(self.model.leases)))
+        del self.model.leases[owner]
+        self.model.serve()
+        assert self.backend.force_release(self.name, owner) == 1
+
+    @precondition(lambda self: not self.model.kept)
+    @rule()
+    def force_all_out(self) -> None:
+        count = len(self.model.leases)
+        self.model.leases.clear()
+        self.model.serve()
+        assert self.backend.force_release(self.name) == count
+
+    @precondition(lambda self: any("-" in owner for owner in self.model.leases) and not self.model.kept)
+    @rule()
+    def release_but_keep(self) -> None:
+        """Only for owners that never ask again, as no delivery does."""
+        owner = next(owner for owner in self.model.leases if "-" in owner)
+        self.model.kept[owner] = self.model.leases.pop(owner)
+        assert self.backend.release(self.name, owner, keep=LONG) is True
+
+    @rule()
+    def renew_all(self) -> None:
+        """Also leases that ended meanwhile."""
+        grants = list(self.grants.values())
+        answers = self.backend.renew(grants)
+        assert len(answers) == len(grants)
+        for grant, answer in zip(grants, answers, strict=True):
+            if grant.owner not in self.model.leases:
+                assert answer is None
+                del self.grants[grant.owner]
+            elif self.tokens.get(grant.owner) == grant.fencing_token:
+                assert (answer.owner, answer.fencing_token) == (grant.owner, grant.fencing_token)
+
+    @invariant()
+    def the_backend_shows_what_the_model_has(self) -> None:
+        state = self.backend.inspect(self.name)
+        live = {each.owner: each.permits for each in state.holders if each.owner not in self.model.kept}
+        assert list(live.items()) == list(self.model.leases.items())
+        assert state.capacity == self.model.capacity
+        assert [(each.ticket, each.permits) for each in state.waiters] == [
+            *self.model.queue.items(),
+            *self.model.away.items(),
+        ]
+
+    @invariant()
+    def tokens_only_grow(self) -> None:
+        shown = {each.owner: each.fencing_token for each in self.backend.inspect(self.name).holders}
+        new = [token for owner, token in shown.items() if self.tokens.get(owner) != token]
+        assert new == sorted(set(new))
+        assert all(token > self.newest for token in new)
+        self.newest = max([self.newest, *new])
+        self.tokens = shown
+
+
+def test_any_order_of_steps_gives_what_the_model_gives(backend: Backend) -> None:
+    run_state_machine_as_test(
+        cast("type[Comparison]", lambda: Comparison(backend)),
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
