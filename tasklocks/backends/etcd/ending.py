@@ -14,7 +14,7 @@ from tasklocks.backends.etcd.ears import message
 from tasklocks.backends.etcd.keys import CLOSED, Entry, LimitKeys, Usual
 from tasklocks.backends.etcd.line import Line, newly_served
 from tasklocks.backends.etcd.mine import Mine
-from tasklocks.backends.etcd.ops import Compare, Delete, Op, Put, Range, Txn, prefix_end
+from tasklocks.backends.etcd.ops import Compare, Delete, KeyValue, Op, Put, Range, Txn, prefix_end
 from tasklocks.backends.etcd.store import Store, sorted_out
 
 __all__ = ["drop_lapsed", "force_release", "release", "tell", "unchanged_since"]
@@ -22,6 +22,7 @@ __all__ = ["drop_lapsed", "force_release", "release", "tell", "unchanged_since"]
 _AT_ONCE = 50
 _NEARLY = {"rel_tol": 0.1, "abs_tol": 0.005}  # of hold times, in seconds
 _TRIES = 20
+_UNDER_WAY = 5.0
 
 
 def release(store: Store, name: str, owner: str, keep: float) -> bool:
@@ -30,6 +31,8 @@ def release(store: Store, name: str, owner: str, keep: float) -> bool:
     if keep > 0:
         return _close(store, name, owner, keep)
     mine = store.table.find(name, owner)
+    if mine is not None and not mine.create:
+        mine = None
     guess = _served_by(store.known(name), owner)
     for _ in range(_TRIES):
         alone = mine is not None and [each.create for each in store.known(name).entries] == [mine.create]
@@ -95,16 +98,33 @@ def unchanged_since(keys: LimitKeys, line: Line) -> Compare:
 def drop_lapsed(store: Store, name: str | None = None) -> None:
     """Take away what this process has and what is over, of one limit or of all."""
     for mine in store.table.lapsed(clock.now(), name):
-        keys = store.keys.limit(mine.name)
-        key, reads = keys.entry(mine.owner), store.reads(mine.name, mine.owner, 0)
-        # Unless another process took the lease over.
-        untouched = Compare(key, "mod", "EQUAL", mine.mod)
-        reply = store.transport.txn(Txn((untouched,), (Delete(key), *reads)))
-        if store.table.find(mine.name, mine.owner) is mine:
-            store.table.drop(mine.name, mine.owner)
-        if reply.done:
-            line = store.read(mine.name, mine.owner, reply, reads)
-            tell(store, mine.name, newly_served(line, [_as_entry(mine)]))
+        _drop(store, mine)
+
+
+def _drop(store: Store, mine: Mine) -> None:
+    key, reads = store.keys.limit(mine.name).entry(mine.owner), store.reads(mine.name, mine.owner, 0)
+    # Unless another process took the lease over.
+    untouched = Compare(key, "mod", "EQUAL", mine.mod)
+    reply = store.transport.txn(Txn((untouched,), (Delete(key), *reads), (Range(key),)))
+    if reply.done:
+        line = store.read(mine.name, mine.owner, reply, reads)
+        tell(store, mine.name, newly_served(line, [_as_entry(mine)]))
+    elif _is_ours(store, mine, reply.rows[0].kvs):
+        return
+    if reply.done and not mine.mod and not mine.missed:
+        # The transaction that makes it may still be under way.
+        mine.missed, mine.ends = True, clock.now() + _UNDER_WAY
+    elif store.table.find(mine.name, mine.owner) is mine:
+        store.table.drop(mine.name, mine.owner)
+
+
+def _is_ours(store: Store, mine: Mine, kvs: Sequence[KeyValue]) -> bool:
+    """Return whether an entry that changed behind our back ends with a lease of ours; then it is for us to drop."""
+    if not kvs or kvs[0].lease not in store.sessions.made:
+        return False
+    entry = Entry.read(kvs[0])
+    mine.create, mine.mod, mine.permits, mine.token = entry.create, entry.mod, entry.permits, entry.token
+    return True
 
 
 def force_release(store: Store, name: str, owner: str | None) -> int:

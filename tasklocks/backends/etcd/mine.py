@@ -11,11 +11,13 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from tasklocks import clock
 from tasklocks.types import Grant
 
 __all__ = ["Mine", "Table"]
 
 _EARLY = 1000
+_DOUBTED = 2.0
 
 
 @dataclass(slots=True)
@@ -25,8 +27,8 @@ class Mine:
     Attributes:
         name: the limit.
         owner: whose it is.
-        create: the revision at which it was made.
-        mod: the revision of its last change by this process.
+        create: the revision at which it was made; 0 if it is not known whether it was.
+        mod: the revision of its last change by this process; 0 if unknown.
         permits: how many it holds or waits for.
         ttl: seconds that its lease lasts without renewal.
         token: its fencing token.
@@ -35,6 +37,7 @@ class Mine:
         taken_at: local clock; when its owner got the permits; None while it waits.
         closed: it only keeps permits taken.
         ahead: how many waited in front when it was last seen.
+        missed: it was looked for in vain.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Mine:
     taken_at: float | None = None
     closed: bool = False
     ahead: int = 0
+    missed: bool = False
 
     def grant(self) -> Grant:
         """Return it as a lease."""
@@ -72,6 +76,13 @@ class Table:
         with self._lock:
             self._limits.setdefault(mine.name, {})[mine.owner] = mine
             return self._early.pop((mine.name, mine.owner), 0) == mine.create
+
+    def doubt(self, name: str, owner: str) -> None:
+        """Note that there may be an entry: whether it was made is not known."""
+        with self._lock:
+            ends = clock.now() + _DOUBTED
+            doubtful = Mine(name, owner, 0, 0, 0, 0.0, 0, 0, ends)
+            self._limits.setdefault(name, {}).setdefault(owner, doubtful)
 
     def drop(self, name: str, owner: str) -> Mine | None:
         """Forget an entry and return it."""

@@ -61,6 +61,9 @@ class Sessions:
         transport: to etcd.
         in_use: returns the leases that entries depend on.
         each_beat: is called by the thread about every half second.
+
+    Attributes:
+        made: the leases of this process so far, one for each time that it was idle for long, or cut off.
     """
 
     def __init__(self, transport: Transport, in_use: Callable[[], set[int]], each_beat: Callable[[], None]) -> None:
@@ -70,6 +73,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._sessions: dict[int, Session] = {}
         self._retention: Session | None = None
+        self.made: set[int] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -128,6 +132,7 @@ class Sessions:
                 return known
             lease, ttl = self._transport.grant(whole)
             session = self._sessions[whole] = Session(lease, ttl, now + ttl, now)
+            self.made.add(lease)
             if self._thread is None and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="tasklocks-etcd-beat", daemon=True)
                 self._thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tasklocks import clock
 from tasklocks.backends.base import GRANT_TTL
@@ -19,8 +20,10 @@ from tasklocks.types import Grant
 __all__ = ["Base", "Store", "parsed", "sorted_out"]
 
 _REMEMBERED = 1000
-_CROWD = 64
-_AWAY_ROWS = 200
+_CROWD = 16  # keys of a limit that are read without choosing
+_NEXT = 8  # waiters at the head of the line that are read
+_AWAY_ROWS = 64
+_NOTHING = Rows((), 0)
 _TOKENS_BEHIND = 60_000_000  # microseconds
 
 
@@ -117,35 +120,33 @@ class Store:
         self._lines.clear()
         self.base.forget()
 
-    def reads(self, name: str, owner: str, permits: int) -> tuple[Op, ...]:
-        """Return what to read of a limit that may have so many permits, as `owner` needs to know it.
+    def reads(self, name: str, owner: str, permits: int, *, in_full: bool = False) -> tuple[Op, ...]:
+        """Return what to read of a limit that may have so many permits.
 
-        Usually that is all keys of it: etcd's time goes with the number of operations. Of a crowded limit it is a
-        bounded part of each kind.
+        Usually that is all keys of it: etcd's time goes with the number of operations. Of a crowded limit it is the
+        head of the line, and, if `in_full`, those who are away and what `owner` has: then time goes with the bytes.
         """
         keys, known = self.keys.limit(name), self.known(name)
         if known.total + known.aways_total < _CROWD - 2:
             return (Range(keys.all, prefix_end(keys.all), _CROWD),)
-        return (
-            Range(keys.line, prefix_end(keys.line), max(permits, known.capacity.permits) + _CROWD),
-            Range(keys.capacity),
-            Range(keys.hold),
-            Range(keys.away, prefix_end(keys.away), _AWAY_ROWS),
-            Range(keys.entry(owner)),
-        )
+        head = max(permits, known.capacity.permits) + _NEXT
+        line = (Range(keys.line, keys.line_end, head), Range(keys.capacity), Range(keys.hold))
+        if not in_full:
+            return line
+        return (*line, Range(keys.away, prefix_end(keys.away), _AWAY_ROWS), Range(keys.entry(owner)))
 
     def read(self, name: str, owner: str, reply: TxnReply, reads: Sequence[Op]) -> Line:
         """Return the line in the answer to `reads`, which were the last operations."""
         rows = reply.rows[-len(reads) :]
         if len(rows) > 1:
-            return self.remember(name, parsed(reply.revision, rows))
+            return self.remember(name, _with_own(parsed(reply.revision, rows), owner))
         line = sorted_out(self.keys.limit(name), owner, reply.revision, rows[0])
         self.remember(name, line)
         return line if rows[0].total == len(rows[0].kvs) else self.look(name, owner, 0)
 
     def look(self, name: str, owner: str, permits: int) -> Line:
         """Return the line as it is now."""
-        reads = self.reads(name, owner, permits)
+        reads = self.reads(name, owner, permits, in_full=True)
         return self.read(name, owner, self.transport.txn(Txn((), reads)), reads)
 
     def close(self) -> None:
@@ -163,8 +164,9 @@ class Store:
 
 
 def parsed(revision: int, rows: Sequence[Rows]) -> Line:
-    """Return the line that stands in rows of entries, capacity, hold, those who are away, and the own entry."""
-    line, capacity, hold, away, own = rows
+    """Return the line in rows of entries, capacity and hold, and of those who are away and the own entry if read."""
+    line, capacity, hold, *rest = rows
+    away, own = rest or (_NOTHING, _NOTHING)
     return Line(
         revision,
         Capacity.read(capacity.kvs[0]) if capacity.kvs else UNKNOWN_CAPACITY,
@@ -185,3 +187,9 @@ def sorted_out(keys: LimitKeys, owner: str, revision: int, rows: Rows) -> Line:
     one = [tuple(kv for kv in rows.kvs if kv.key == key) for key in (keys.capacity, keys.hold, own)]
     capacity, hold, mine = (Rows(kvs, len(kvs)) for kvs in one)
     return parsed(revision, (Rows(line, len(line) + missing), capacity, hold, Rows(away, len(away)), mine))
+
+
+def _with_own(line: Line, owner: str) -> Line:
+    if line.own is not None:
+        return line
+    return replace(line, own=next((entry for entry in line.entries if entry.owner == owner), None))

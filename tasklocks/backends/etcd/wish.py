@@ -11,9 +11,10 @@ from tasklocks.backends.etcd.ending import tell, unchanged_since
 from tasklocks.backends.etcd.keys import CLOSED, Capacity, Entry, LimitKeys, Usual
 from tasklocks.backends.etcd.line import Line
 from tasklocks.backends.etcd.mine import Mine
-from tasklocks.backends.etcd.ops import Compare, Delete, Op, Put, Range, Rows, Txn
+from tasklocks.backends.etcd.ops import Compare, Delete, Op, Put, Range, Rows, Txn, TxnReply
 from tasklocks.backends.etcd.sessions import Session
 from tasklocks.backends.etcd.store import Store
+from tasklocks.errors import BackendUnavailable
 from tasklocks.types import AcquireRequest, Grant
 
 __all__ = ["Wish", "claim"]
@@ -63,7 +64,7 @@ class Wish:
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
         guards = (self.store.base.unchanged, unchanged_since(self.keys, line))
         self.asked_at = clock.now()
-        reply = self.store.transport.txn(Txn(guards, (*unknown, *writes), reads))
+        reply = self._carefully(Txn(guards, (*unknown, *writes), reads))
         if not reply.done:
             # The reason may be another one than the line: what makes tokens was raised.
             self.store.base.forget()
@@ -86,10 +87,13 @@ class Wish:
         guards = (Compare(key, "create", "EQUAL", 0), self.store.base.unchanged)
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
         self.asked_at = clock.now()
-        reply = self.store.transport.txn(Txn(guards, (Put(key, entry.written(), lease), *reads), reads))
+        in_full = self.store.reads(self.request.name, self.request.owner, self.request.capacity, in_full=True)
+        reply = self._carefully(Txn(guards, (Put(key, entry.written(), lease), *reads), in_full))
         if not reply.done:
             self.store.base.forget()
-        return self.store.read(self.request.name, self.request.owner, reply, reads)
+            return self.store.read(self.request.name, self.request.owner, reply, in_full)
+        line = self.store.read(self.request.name, self.request.owner, reply, reads)
+        return replace(line, own=replace(entry, create=reply.revision, mod=reply.revision, lease=lease))
 
     def take_over(self, own: Entry, lease: int) -> Line:
         """Let a place that was taken by another process, or for other permits, be ours as it is wanted now."""
@@ -122,6 +126,14 @@ class Wish:
         if revision is None:
             return None
         return self._granted(replace(entry, mod=revision), session)
+
+    def _carefully(self, txn: Txn) -> TxnReply:
+        """Run a transaction that makes an entry; if no answer comes, see to it that the entry does not stay."""
+        try:
+            return self.store.transport.txn(txn)
+        except BackendUnavailable:
+            self.store.table.doubt(self.request.name, self.request.owner)
+            raise
 
     def _granted(self, entry: Entry, session: Session) -> Grant:
         request = self.request
