@@ -84,9 +84,8 @@ class MongoBackend:
 
     @property
     def listening(self) -> bool:
-        """Whether this process follows the words that releases leave."""
-        ears = self._ears.peek()
-        return ears is not None and ears.following.is_set()
+        """Whether this process listens already."""
+        return self._ears.peek() is not None
 
     def close(self) -> None:
         """See `Backend.close`."""

@@ -19,7 +19,7 @@ from tasklocks.types import AcquireRequest, Busy, Grant
 
 __all__ = ["Ears", "Listener"]
 
-_STARTED = 2.0  # seconds that the first waiter of a process waits for the thread to follow
+_STARTED = 2.0  # seconds that the first waiters of a process wait until the thread follows, or cannot
 _DEAF = 0.1  # seconds between looks while nothing can be heard, at first; then ever more
 _DEAFEST = 1.0
 _TICK = 0.001  # the server shows whole milliseconds
@@ -66,6 +66,7 @@ class Ears:
     def __init__(self, server: Server) -> None:
         self.address = secrets.token_hex(8)
         self.following = threading.Event()
+        self._tried = threading.Event()
         self._server = server
         self._listeners: dict[str, Listener] = {}
         self._closed = threading.Event()
@@ -74,7 +75,7 @@ class Ears:
 
     def listener(self, owner: str) -> Listener:
         """Return an ear for `owner`."""
-        self.following.wait(_STARTED)
+        self._tried.wait(_STARTED)
         listener = self._listeners[owner] = Listener(owner, self)
         return listener
 
@@ -109,6 +110,7 @@ class Ears:
                 _logger.debug("waiters look again by themselves, nothing can be heard: %s", error)
                 pause = min(2 * pause, _DEAFEST)
             self.following.clear()
+            self._tried.set()
             self._closed.wait(pause)
 
     def _hear_all(self) -> None:
@@ -122,6 +124,7 @@ class Ears:
     def _now_following(self) -> None:
         if not self.following.is_set():
             self.following.set()
+            self._tried.set()
             for listener in list(self._listeners.values()):
                 listener.heard.set()  # what was said meanwhile is lost
 
