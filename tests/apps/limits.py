@@ -185,12 +185,12 @@ def failing_automatically(self: Any, limit: str, key: str, failures: int) -> int
 
 
 @app.task(bind=True, max_retries=3)
-@locked("{limit}", countdown=0.05, max_wait=1.0)
+@locked("{limit}", countdown=0.05, max_wait=2.0)
 def retrying_with_a_bound(self: Any, limit: str, key: str) -> str:
     """Retry once by its own word; each of its two waits may take `max_wait`."""
     note("attempt", key, retries=self.request.retries, headers=self.request.headers)
     if self.request.retries == 0:
-        raise self.retry(countdown=0.05)
+        raise self.retry(countdown=0.5)
     return "done"
 
 

@@ -103,13 +103,15 @@ def test_members_of_a_chord_keep_the_chord_and_steps_of_a_chain_keep_what_follow
     assert "chord" in _assert_same(stage, first)["payload"]
 
 
-def test_callbacks_are_called_once_after_waits(stage, limit):
+def test_callbacks_are_called_once_after_waits_and_errbacks_not_at_all(stage, limit):
+    calls = {"link": stage.tasks.collect.s(key=limit), "link_error": stage.tasks.note_error.s(key=limit)}
     with stage.held(limit):
-        sent = stage.tasks.see.apply_async((limit,), link=stage.tasks.collect.s(key=limit))
+        sent = stage.tasks.see.apply_async((limit,), **calls)
         stage.wait_for_resend(sent.id, 3)
     sent.get(timeout=20)
     assert eventually(lambda: stage.record.count("collected", limit), within=10)
     assert stage.record.count("collected", limit) == 1
+    assert stage.record.count("errback", limit) == 0
 
 
 def test_a_task_that_waits_beyond_its_expiry_never_runs(stage, limit):

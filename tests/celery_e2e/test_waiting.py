@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from celery import group
-from celery.exceptions import TaskRevokedError
+from celery import chord, group
+from celery.exceptions import ChordError, TaskRevokedError
 
 from tasklocks import LockBusy, LockTimeout, connect
 from tests.processes import eventually
@@ -27,15 +29,15 @@ def test_a_task_that_waited_fails_by_its_own_error_alone(stage, limit):
         assert _retries(stage, f"{limit}-{name}") == [0, 1, 2, 3]
 
 
-def test_a_task_waits_again_before_each_of_its_own_retries(stage, limit):
+def test_each_of_a_tasks_own_retries_waits_again_with_a_bound_of_its_own(stage, limit):
     with stage.held(limit):
         result = stage.tasks.retrying_with_a_bound.delay(limit, limit)
-        stage.wait_for_resend(result.id, 2)
+        _wait_longer_than_half_the_bound(stage, result)
     stage.wait_for("attempt", limit)
     with stage.held(limit):
-        stage.wait_for_resend(result.id, stage.sent_again(result.id) + 2)
+        _wait_longer_than_half_the_bound(stage, result)
     assert result.get(timeout=30) == "done"
-    assert [fact["retries"] for fact in stage.record.facts("attempt", limit)] == [0, 1]
+    assert _retries(stage, limit) == [0, 1]
 
 
 def test_the_bound_of_a_wait_counts_over_all_resends_and_from_the_first(stage, limit):
@@ -68,6 +70,16 @@ def test_a_task_that_gave_up_calls_its_errback_once(stage, limit):
             result.get(timeout=30)
         stage.wait_for("errback", limit)
     assert stage.record.count("errback", limit) == 1
+
+
+def test_a_chord_of_which_a_member_gave_up_fails_once_and_says_why(stage, limit):
+    with stage.held(limit):
+        header = [stage.tasks.patient_for_a_while.s(limit), stage.tasks.see.s(f"{limit}-free")]
+        body = chord(header)(stage.tasks.collect.s(key=limit))
+        assert eventually(lambda: body.state == "FAILURE", within=20)
+    assert isinstance(body.result, ChordError)
+    assert "LockTimeout" in str(body.result)
+    assert stage.record.count("collected", limit) == 0
 
 
 def test_on_busy_wait_waits_in_the_worker_and_is_sent_once(stage, limit):
@@ -171,6 +183,12 @@ def _failing_after_waits(stage, limit, name, *, failures, waits=50):
         stage.wait_for_resend(result.id, waits)
         assert stage.record.count("attempt", limit) == 0
     return result
+
+
+def _wait_longer_than_half_the_bound(stage, result):
+    sent = stage.sent_again(result.id)
+    began = time.monotonic()
+    assert eventually(lambda: time.monotonic() - began > 1.1 and stage.sent_again(result.id) > sent + 2, within=20)
 
 
 def _retries(stage, key):
