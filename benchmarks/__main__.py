@@ -31,13 +31,16 @@ _console = Console(width=None if sys.stdout.isatty() else 160)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for; return 1 if a mutex of ours let two in, else 0."""
     asked = _parser().parse_args(arguments)
-    # It warns of each busy lock, which is what the proof of exclusion wants.
-    logging.getLogger("redis_lock").setLevel(logging.ERROR)
+    # The first warns of each busy lock, which is what the proof of exclusion wants, the others when a relay is gone.
+    for talkative in ("redis_lock", "kazoo", "tasklocks.zookeeper"):
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
     scale = QUICK if asked.quick else FULL
     if asked.seconds:
         scale = dataclasses.replace(scale, seconds=asked.seconds)
     with prepared(chosen(asked.only), scale) as plan:
         results = {name: _measured(name, plan) for name in asked.measures or MEASURES}
+        # From here on clients outlive their servers by a moment, and would complain.
+        logging.disable(logging.CRITICAL)
     rows = targets.checked({name: result.rows for name, result in results.items()})
     _console.print(for_terminal("Promises", targets.COLUMNS, [row for row in rows if row["kept"]]))
     _keep(results, asked)

@@ -55,6 +55,13 @@ CONTESTANTS = (
     Contestant("tooz redis", "redis", "peer", peers.tooz, "tooz"),
     Contestant("dramatiq Concurrent", "redis", "peer", peers.dramatiq, "dramatiq", waits=False),
     Contestant("pottery Redlock", "redis", "peer", peers.pottery, "pottery"),
+    Contestant("floor: two majority writes", "mongodb", "floor", floors.mongodb, "pymongo", waits=False),
+    Contestant("tasklocks mongodb", "mongodb", "tasklocks", ours.lock, "pymongo", keep=ours.kept),
+    Contestant("floor: two transactions over HTTP", "etcd", "floor", floors.etcd, waits=False),
+    Contestant("tasklocks etcd", "etcd", "tasklocks", ours.lock, keep=ours.kept),
+    Contestant("floor: create and delete a node", "zookeeper", "floor", floors.zookeeper, "kazoo", waits=False),
+    Contestant("tasklocks zookeeper", "zookeeper", "tasklocks", ours.lock, "kazoo", keep=ours.kept),
+    Contestant("kazoo Lock", "zookeeper", "peer", peers.kazoo, "kazoo"),
 )
 
 

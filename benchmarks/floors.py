@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
+import json
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from benchmarks.pair import Pair
 
-__all__ = ["memory", "redis", "sqlite"]
+__all__ = ["etcd", "memory", "mongodb", "redis", "sqlite", "zookeeper"]
 
 _POLL = 0.001
 _DELETE_MINE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
@@ -73,6 +77,56 @@ def sqlite(url: str, name: str) -> Pair:
         db.execute("COMMIT")
 
     return Pair(_polling(acquire), release)
+
+
+def mongodb(url: str, name: str) -> Pair:
+    """Return one insert and one deletion of a document, both acknowledged by a majority."""
+    from pymongo import MongoClient, WriteConcern
+    from pymongo.errors import DuplicateKeyError
+
+    taken = MongoClient(url)["bench"].get_collection("taken", write_concern=WriteConcern("majority"))
+
+    def acquire() -> bool:
+        try:
+            taken.insert_one({"_id": name})
+        except DuplicateKeyError:
+            return False
+        return True
+
+    return Pair(_polling(acquire), lambda: taken.delete_one({"_id": name}))
+
+
+def zookeeper(url: str, name: str) -> Pair:
+    """Return kazoo's creation of an ephemeral node, and its deletion."""
+    from kazoo.client import KazooClient
+    from kazoo.exceptions import NodeExistsError
+
+    client = KazooClient(urlsplit(url).netloc)
+    client.start()
+
+    def acquire() -> bool:
+        try:
+            client.create(f"/{name}", ephemeral=True)
+        except NodeExistsError:
+            return False
+        return True
+
+    return Pair(_polling(acquire), lambda: client.delete(f"/{name}"))
+
+
+def etcd(url: str, name: str) -> Pair:
+    """Return a transaction that makes a key if there is none, and one that deletes it, through the JSON gateway."""
+    gateway = http.client.HTTPConnection(urlsplit(url).netloc)
+    key = base64.b64encode(name.encode()).decode()
+    absent = {"key": key, "target": "CREATE", "createRevision": "0"}
+    put = json.dumps({"compare": [absent], "success": [{"requestPut": {"key": key}}]})
+    delete = json.dumps({"success": [{"requestDeleteRange": {"key": key}}]})
+
+    def ask(transaction: str) -> bool:
+        gateway.request("POST", "/v3/kv/txn", transaction)
+        return bool(json.loads(gateway.getresponse().read()).get("succeeded", False))
+
+    return Pair(_polling(lambda: ask(put)), lambda: ask(delete))
 
 
 def _polling(attempt: Callable[[], bool]) -> Callable[[bool], bool]:

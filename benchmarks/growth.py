@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["measure"]
 
 _LONG = 3600.0
 _NAME = "measured"
+_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +84,19 @@ def _row(contestant: Contestant, case: _Case, blocks: Mapping[str, list[Block]])
 def _other_limits(backend: Backend, size: int) -> Callable[[], object]:
     """Let `size` other limits have one holder and one waiter each."""
     address = backend.listen("crowd").address
-    for number in range(size):
+
+    def occupy(number: int) -> None:
         _ask(backend, f"other-{number}", f"holder-{number}")
         _queue(backend, f"other-{number}", f"waiter-{number}", address)
+
+    _for_each(occupy, size)
     return _pair(backend)
 
 
 def _away(backend: Backend, size: int) -> Callable[[], object]:
     """Let `size` waiters that come back by themselves be in line for the measured limit."""
     _ask(backend, _NAME, "first")
-    for number in range(size):
-        _queue(backend, _NAME, f"waiter-{number}", None)
+    _for_each(lambda number: _queue(backend, _NAME, f"waiter-{number}", None), size)
     backend.release(_NAME, "first")
     return _pair(backend)
 
@@ -125,6 +129,12 @@ def _pair(backend: Backend) -> Callable[[], object]:
             raise RuntimeError("a limit that nobody else holds was busy")
 
     return pair
+
+
+def _for_each(work: Callable[[int], object], size: int) -> None:
+    # Not measured, so it may be done by several at once: with a slow store it takes minutes otherwise.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        deque(pool.map(work, range(size)), maxlen=0)
 
 
 def _ask(backend: Backend, name: str, owner: str) -> Grant | Busy:

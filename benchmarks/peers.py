@@ -10,10 +10,20 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 from benchmarks.pair import Pair
 
-__all__ = ["dramatiq", "pottery", "python_redis_lock", "python_redis_lock_kept", "redis_py", "sherlock", "tooz"]
+__all__ = [
+    "dramatiq",
+    "kazoo",
+    "pottery",
+    "python_redis_lock",
+    "python_redis_lock_kept",
+    "redis_py",
+    "sherlock",
+    "tooz",
+]
 
 _EXPIRY = 30
 
@@ -80,6 +90,16 @@ def pottery(url: str, name: str) -> Pair:
     from redis import Redis
 
     lock = Redlock(key=name, masters={Redis.from_url(url)}, auto_release_time=_EXPIRY)
+    return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)
+
+
+def kazoo(url: str, name: str) -> Pair:
+    """Return kazoo's Lock."""
+    from kazoo.client import KazooClient
+
+    client = KazooClient(urlsplit(url).netloc)
+    client.start()
+    lock = client.Lock(f"/{name}")
     return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.contestants import Contestant, release_of
 from benchmarks.pair import prove_exclusion
-from benchmarks.stores import STORES, Store
+from benchmarks.stores import STORES, MissingServerError, Store
 from tasklocks import ConfigurationError
 
 __all__ = ["FULL", "QUICK", "Plan", "Scale", "prepared"]
@@ -26,7 +26,6 @@ class Scale:
         processes: how many processes want one mutex at once.
         handoffs: from holder to waiter, for each contestant.
         leases: how many are renewed at once.
-        ttl: seconds that each of them lasts.
     """
 
     seconds: float
@@ -34,11 +33,10 @@ class Scale:
     processes: Sequence[int]
     handoffs: int
     leases: Sequence[int]
-    ttl: int
 
 
-FULL = Scale(seconds=5.0, crowd=(1, 100, 10_000), processes=(2, 10, 50), handoffs=100, leases=(1, 100, 1000), ttl=3)
-QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,), ttl=1)
+FULL = Scale(seconds=5.0, crowd=(1, 100, 10_000), processes=(2, 10, 50), handoffs=100, leases=(1, 100, 1000))
+QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,))
 """Shows that everything runs; its figures mean nothing."""
 
 
@@ -70,14 +68,37 @@ class Plan:
 @contextmanager
 def prepared(contestants: Sequence[Contestant], scale: Scale) -> Iterator[Plan]:
     """Open the stores that the contestants need, prove that each contestant excludes, and close all at the end."""
-    present = [each for each in contestants if release_of(each) is not None]
-    skipped = {each.name: f"{each.package} is not installed" for each in contestants if each not in present}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="tasklocks-bench-")))
-        stores = {name: STORES[name](stack, folder) for name in dict.fromkeys(each.store for each in present)}
-        refused = {each.name: _refusal(each, stores[each.store].url) for each in present}
-        skipped.update({name: reason for name, reason in refused.items() if reason})
-        yield Plan([each for each in present if each.name not in skipped], skipped, stores, scale)
+        stores, skipped = _opened(contestants, stack, folder)
+        for each in contestants:
+            reason = skipped.get(each.name) or _refusal(each, stores[each.store].url)
+            if reason:
+                skipped[each.name] = reason
+        yield Plan([each for each in contestants if each.name not in skipped], skipped, stores, scale)
+
+
+def _opened(
+    contestants: Sequence[Contestant], stack: ExitStack, folder: Path
+) -> tuple[dict[str, Store], dict[str, str]]:
+    """Return the stores, open, and why some contestants cannot take part."""
+    skipped = {each.name: f"{each.package} is not installed" for each in contestants if release_of(each) is None}
+    stores = {}
+    for name in dict.fromkeys(each.store for each in contestants if each.name not in skipped):
+        opened = _open(name, stack, folder)
+        if isinstance(opened, Store):
+            stores[name] = opened
+        else:
+            skipped.update((each.name, opened) for each in contestants if each.store == name)
+    return stores, skipped
+
+
+def _open(name: str, stack: ExitStack, folder: Path) -> Store | str:
+    """Return the store, or why it is not there."""
+    try:
+        return STORES[name](stack, folder)
+    except MissingServerError as error:
+        return str(error)
 
 
 def _refusal(contestant: Contestant, url: str) -> str:

@@ -17,6 +17,9 @@ from benchmarks.wire import RoundTrips
 
 __all__ = ["measure"]
 
+_TTL = 3
+"""Seconds that each lease lasts: the shortest that every store can keep, for a short run must see renewals."""
+
 _ROUNDS = 1.4
 """How many ttls are watched at the least: in each of them every lease is renewed at least once."""
 
@@ -28,7 +31,7 @@ def measure(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _row(plan: Plan, contestant: Contestant, count: int) -> dict[str, Any]:
-    seconds = max(plan.scale.seconds, _ROUNDS * plan.scale.ttl)
+    seconds = max(plan.scale.seconds, _ROUNDS * _TTL)
     threads, cpu, trips = _watch(plan, contestant, count, seconds)
     return {
         "store": contestant.store,
@@ -48,7 +51,7 @@ def _watch(plan: Plan, contestant: Contestant, count: int, seconds: float) -> tu
         wire = stack.enter_context(RoundTrips(store.port)) if store.port is not None else None
         url = through(store, wire.port) if wire else store.url
         names = [f"{number} of {count}, {contestant.name}" for number in range(count)]
-        keeper = stack.enter_context(partner(_keep, contestant.keep, url, names, plan.scale.ttl))
+        keeper = stack.enter_context(partner(_keep, contestant.keep, url, names, _TTL))
         keeper.recv()
         before = wire.count if wire else 0
         time.sleep(seconds)

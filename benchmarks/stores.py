@@ -12,9 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.processes import ROOT
-from tests.servers import RedisServer
+from tests.servers import RedisServer, Server
 
-__all__ = ["STORES", "Store", "through"]
+__all__ = ["STORES", "MissingServerError", "Store", "through"]
+
+
+class MissingServerError(Exception):
+    """A server that this machine does not have; who lives there is not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +30,14 @@ class Store:
         software: the name and version of what keeps the mutexes.
         another: the URL of the n-th empty space beside it, behind the same server.
         port: where its server listens; None if it has none.
-        server_cpu: seconds of processor time that its server has used so far.
+        server_cpu: seconds of processor time that its server has used so far; None if nobody tells.
     """
 
     url: str
     software: str
     another: Callable[[int], str]
     port: int | None = None
-    server_cpu: Callable[[], float] = lambda: 0.0
+    server_cpu: Callable[[], float] | None = None
 
 
 def _memory(stack: ExitStack, folder: Path) -> Store:
@@ -69,7 +73,60 @@ def _redis(stack: ExitStack, folder: Path) -> Store:
     )
 
 
-STORES: Mapping[str, Callable[[ExitStack, Path], Store]] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis}
+def _mongodb(stack: ExitStack, folder: Path) -> Store:
+    from pymongo import MongoClient
+
+    from tests.servers_mongodb import MongoServer
+
+    server = stack.enter_context(_installed(MongoServer)(folder / "mongodb"))
+    options = "directConnection=true"
+    address = f"mongodb://127.0.0.1:{server.port}"
+    with MongoClient(f"{address}/?{options}") as client:
+        release = client.server_info()["version"]
+    return Store(
+        f"{address}/bench?{options}",
+        f"MongoDB {release}",
+        lambda number: f"{address}/bench-{number}?{options}",
+        server.port,
+    )
+
+
+def _etcd(stack: ExitStack, folder: Path) -> Store:
+    from tests.servers_etcd import EtcdServer
+
+    server = stack.enter_context(_installed(EtcdServer)(folder / "etcd"))
+    release = server.ask("/v3/maintenance/status")["version"]
+    return Store(server.url, f"etcd {release}", lambda number: f"{server.url}/space-{number}", server.port)
+
+
+def _zookeeper(stack: ExitStack, folder: Path) -> Store:
+    from kazoo.client import KazooClient
+
+    from tests.servers_zookeeper import ZooKeeperServer
+
+    server = stack.enter_context(_installed(ZooKeeperServer)(folder / "zookeeper"))
+    client = KazooClient(f"127.0.0.1:{server.port}")
+    client.start()
+    release = ".".join(str(number) for number in client.server_version())
+    client.stop()
+    client.close()
+    return Store(server.url, f"ZooKeeper {release}", lambda number: f"{server.url}/space-{number}", server.port)
+
+
+def _installed(server: type[Server]) -> type[Server]:
+    if not server.installed():
+        raise MissingServerError(f"{server.program} is not installed")
+    return server
+
+
+STORES: Mapping[str, Callable[[ExitStack, Path], Store]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "mongodb": _mongodb,
+    "etcd": _etcd,
+    "zookeeper": _zookeeper,
+}
 """From a store's name to what opens it; the stack closes it."""
 
 

@@ -26,7 +26,11 @@ def measure(plan: Plan) -> list[dict[str, Any]]:
 
 def _subject(plan: Plan, contestant: Contestant) -> Subject:
     store = plan.stores[contestant.store]
-    return Subject(_both(contestant.make(store.url, f"pair of {contestant.name}")), store.server_cpu)
+    return Subject(_both(contestant.make(store.url, f"pair of {contestant.name}")), store.server_cpu or _unknown)
+
+
+def _unknown() -> float:
+    return 0.0
 
 
 def _both(pair: Pair) -> Callable[[], None]:
@@ -43,12 +47,15 @@ def _both(pair: Pair) -> Callable[[], None]:
 
 def _row(plan: Plan, contestant: Contestant, blocks: Mapping[str, Sequence[Block]]) -> dict[str, Any]:
     mine = blocks[contestant.name]
+    figures: dict[str, float | None] = {**summary(mine)}
+    if plan.stores[contestant.store].server_cpu is None:
+        figures["server_cpu_us"] = None
     return {
         "store": contestant.store,
         "contestant": contestant.name,
         "role": contestant.role,
         "release": release_of(contestant),
-        **summary(mine),
+        **figures,
         "times_floor": ratio(mine, blocks[floor_of(contestant.store).name]),
         "times_fastest_peer": _beside_peers(plan, contestant, blocks),
         "round_trips": _round_trips(plan, contestant),
