@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tasklocks.types import Busy
 
 __all__ = [
+    "AnswerLost",
     "BackendRefused",
     "BackendUnavailable",
     "ConfigurationError",
@@ -61,6 +62,13 @@ class BackendUnavailable(TaskLocksError):  # noqa: N818 - a public name of the c
     """The backend did not answer: nothing is known about the limit.
 
     Never raised because a permit is taken, and never treated as if one were free.
+    """
+
+
+class AnswerLost(BackendUnavailable):
+    """The connection broke before the answer came: the step was done, or it was not.
+
+    Here, not beside a backend, so that a failed task's result is read as this class where no client was imported.
     """
 
 

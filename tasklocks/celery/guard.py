@@ -217,8 +217,7 @@ def _skip(attempt: _Attempt, busy: LockBusy) -> None:
 def _unreachable(attempt: _Attempt, down: BackendUnavailable | ConfigurationError) -> Lease:
     """Treat the limit as busy. A refused password counts too: it may have been changed while the worker runs."""
     if attempt.spec.on_backend_error == "raise":
-        # A backend's own kind of the error may be a class that whoever reads the result has not imported.
-        raise (BackendUnavailable if isinstance(down, BackendUnavailable) else ConfigurationError)(str(down)) from down
+        raise down
     _logger.warning("%s waits, for its backend is not usable: %s", attempt.where, down)
     return _send_away(attempt, None, LockBusy(f"the backend is not usable: {down}", name=attempt.request.name))
 

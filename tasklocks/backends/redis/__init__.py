@@ -15,9 +15,10 @@ from typing import Any
 
 from tasklocks import clock
 from tasklocks.backends.redis import _url
-from tasklocks.backends.redis._calls import AnswerLost, Call, Calls
+from tasklocks.backends.redis._calls import Call, Calls
 from tasklocks.backends.redis._ears import Ears, Listener
 from tasklocks.backends.redis._scripts import ACQUIRE, FORCE_RELEASE, INSPECT, RELEASE, RENEW, Script, micros, packed
+from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, Holder, LimitState, Place, Waiter
 

@@ -27,9 +27,9 @@ from redis.exceptions import TimeoutError as TimedOut
 from tasklocks import clock
 from tasklocks.backends.redis._scripts import Script
 from tasklocks.backends.redis._url import Target
-from tasklocks.errors import BackendRefused, BackendUnavailable, TaskLocksError
+from tasklocks.errors import AnswerLost, BackendRefused, BackendUnavailable, TaskLocksError
 
-__all__ = ["AnswerLost", "Call", "Calls", "translated"]
+__all__ = ["Call", "Calls", "translated"]
 
 _logger = logging.getLogger("tasklocks")
 # Over a fork, too: a worker says it, not each of its children.
@@ -39,10 +39,6 @@ _FRESH = 1.0  # seconds for which an idle connection is not looked at
 
 Call = tuple[Script, bytes, int, Sequence[object]]
 """A script, its packed keys, how many these are, and its arguments."""
-
-
-class AnswerLost(BackendUnavailable):
-    """The connection broke before the answer came: the step was done, or it was not."""
 
 
 class Calls:
