@@ -110,7 +110,8 @@ class MongoBackend:
 
 
 def _close(server: PerProcess[Server], ears: PerProcess[Ears]) -> None:
-    if (listening := ears.take()) is not None:
+    opened, listening = server.take(), ears.take()
+    if listening is not None:
         listening.close()
-    if (opened := server.take()) is not None:
+    elif opened is not None:
         opened.close()

@@ -70,7 +70,7 @@ class Ears:
         self._server = server
         self._listeners: dict[str, Listener] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="tasklocks-listener-mongodb", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="tasklocks-listener-mongodb", daemon=True)
         self._thread.start()
 
     def listener(self, owner: str) -> Listener:
@@ -96,9 +96,14 @@ class Ears:
         self._listeners.pop(owner, None)
 
     def close(self) -> None:
-        """Let the thread end, within about a second."""
+        """Let the thread end, within about a second, and the connections with it."""
         self._closed.set()
         self.following.clear()
+
+    def _run(self) -> None:
+        self._follow()
+        # Not before: the server keeps the cursor for minutes unless it is told that nobody will read on.
+        self._server.close()
 
     def _follow(self) -> None:
         pause = _DEAF
