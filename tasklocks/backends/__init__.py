@@ -30,6 +30,7 @@ _BUILT_IN = {
     "mongodb": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
     "mongodb+srv": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
     "etcd": ("tasklocks.backends.etcd:EtcdBackend", "etcd"),
+    "etcd+grpc": ("tasklocks.backends.etcd.stubs:EtcdGrpcBackend", "etcd-grpc"),
 }
 
 _logger = logging.getLogger("tasklocks")

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from tasklocks import clock
 from tasklocks.backends.etcd.acquiring import acquire
-from tasklocks.backends.etcd.address import read_address
+from tasklocks.backends.etcd.address import Address, read_address
 from tasklocks.backends.etcd.ears import Listener
 from tasklocks.backends.etcd.ending import drop_lapsed, force_release, release
 from tasklocks.backends.etcd.gateway import Gateway
 from tasklocks.backends.etcd.keys import Keys
 from tasklocks.backends.etcd.line import Line
-from tasklocks.backends.etcd.ops import LeaseGoneError, Range, Txn, prefix_end
+from tasklocks.backends.etcd.ops import LeaseGoneError, Range, Transport, Txn, prefix_end
 from tasklocks.backends.etcd.renewing import renew
 from tasklocks.backends.etcd.sessions import MIN_TTL
 from tasklocks.backends.etcd.showing import holder
@@ -44,11 +44,14 @@ class EtcdBackend:
 
     capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=MIN_TTL)
 
+    _connect: Callable[[Address], Transport] = Gateway
+
     def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
         address = read_address(url, options)
         self._shown = address.shown
         keys = Keys(address.namespace, prefix)
-        self._store = PerProcess(lambda: _opened(lambda: Gateway(address), keys))
+        connect = self._connect
+        self._store = PerProcess(lambda: _opened(lambda: connect(address), keys))
         # Also when it is dropped without `close`, and at the end of the process.
         weakref.finalize(self, _close, self._store)
 
@@ -90,21 +93,19 @@ class EtcdBackend:
 
     def _step(self, work: Callable[[Store], T]) -> T:
         store = self._store()
+        store.forget_if_reconnected()
         try:
             return work(store)
         except LeaseGoneError:
             # While this process did not run, an etcd lease of it ended.
             store.sessions.doubt()
-        except BackendUnavailable:
-            store.forget()
-            raise
         try:
             return work(store)
         except LeaseGoneError as error:
             raise BackendUnavailable(f"etcd at {self._shown} ends leases faster than they can be used") from error
 
 
-def _opened(connect: Callable[[], Gateway], keys: Keys) -> Store:
+def _opened(connect: Callable[[], Transport], keys: Keys) -> Store:
     store = Store(connect, keys)
     store.each_beat = lambda: drop_lapsed(store)
     return store

@@ -141,6 +141,10 @@ class Transport(Protocol):
     Each raises `BackendUnavailable` if no endpoint answers in time, `BackendRefused` if etcd refuses the user.
     """
 
+    @property
+    def breaks(self) -> int:
+        """How often a connection was lost; etcd may have come back with older data then."""
+
     def txn(self, txn: Txn) -> TxnReply:
         """Run a transaction."""
 

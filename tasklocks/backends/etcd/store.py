@@ -85,6 +85,7 @@ class Store:
         self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self.served)
         self.each_beat: Callable[[], None] = lambda: None
         self._lines: OrderedDict[str, Line] = OrderedDict()
+        self._breaks = 0
 
     def waiting_lease(self) -> Session:
         """Return the session that waiters' places end with."""
@@ -115,8 +116,14 @@ class Store:
         """Return what was known of a limit last."""
         return self._lines.get(name, Line())
 
+    def forget_if_reconnected(self) -> None:
+        """Forget what was known if a connection was lost since this was asked last."""
+        if self._breaks != self.transport.breaks:
+            self._breaks = self.transport.breaks
+            self.forget()
+
     def forget(self) -> None:
-        """Doubt everything: the connection was lost, and etcd may come back with older data."""
+        """Doubt everything: etcd may have come back with older data, and smaller revisions."""
         self._lines.clear()
         self.base.forget()
 

@@ -63,12 +63,17 @@ class Wish:
         unknown = (Range(self.keys.capacity), Range(self.keys.hold)) if line.revision == 0 else ()
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
         guards = (self.store.base.unchanged, unchanged_since(self.keys, line))
-        self.asked_at = clock.now()
+        breaks, self.asked_at = self.store.transport.breaks, clock.now()
         reply = self._carefully(Txn(guards, (*unknown, *writes), reads))
         if not reply.done:
             # The reason may be another one than the line: what makes tokens was raised.
             self.store.base.forget()
             return self.store.read(self.request.name, self.request.owner, reply, reads)
+        if self.store.transport.breaks != breaks:
+            self.store.forget()
+            # What it was conditional on may be a revision of a later time, if a snapshot was restored meanwhile.
+            self.store.transport.txn(Txn((), (Delete(self.keys.entry(entry.owner)),)))
+            return self.look()
         line = _with_known(line, reply.rows)
         if changed:
             self._changed_from(line.capacity.permits)
