@@ -1,0 +1,48 @@
+"""What sections write to: a store that keeps the largest token of each limit and refuses a write with a smaller one."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+__all__ = ["Store"]
+
+_TABLES = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL, token INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS written (name TEXT NOT NULL, token INTEGER NOT NULL, PRIMARY KEY (name, token));
+"""
+_WRITE = "UPDATE counter SET value = :value, token = :token WHERE name = :name AND token <= :token"
+
+
+class Store:
+    """A number for each limit, and all tokens with which it was written."""
+
+    def __init__(self, path: Path) -> None:
+        # A process may be frozen in the middle of its write.
+        self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._database.executescript(_TABLES)
+        self._database.execute("PRAGMA synchronous = OFF")
+
+    def value(self, name: str) -> int:
+        row = self._database.execute("SELECT value FROM counter WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else 0
+
+    def write(self, name: str, value: int, token: int) -> bool:
+        """Set the number, unless somebody with a larger token has; return whether it was set."""
+        with self._transaction() as database:
+            database.execute("INSERT OR IGNORE INTO counter VALUES (?, 0, 0)", (name,))
+            if database.execute(_WRITE, {"name": name, "value": value, "token": token}).rowcount == 0:
+                return False
+            database.execute("INSERT INTO written VALUES (?, ?)", (name, token))
+            return True
+
+    def tokens(self, name: str) -> set[int]:
+        return {token for (token,) in self._database.execute("SELECT token FROM written WHERE name = ?", (name,))}
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _transaction(self) -> sqlite3.Connection:
+        self._database.execute("BEGIN IMMEDIATE")
+        return self._database  # as a context it commits, or rolls back
