@@ -68,12 +68,10 @@ def _headers(request: Any, waited: Waited) -> dict[str, Any]:
 def _original_message(request: Any) -> dict[str, Any]:
     properties = request.properties or {}
     kept = {key: properties[key] for key in _KEPT_PROPERTIES if properties.get(key) is not None}
-    # The last one is kept by Celery itself since 5.5.
+    # From what the message said: the class has a default for ignore_result, which Celery keeps itself only since 5.5.
     for key in ("argsrepr", "kwargsrepr", "compression", "ignore_result"):
-        if getattr(request, key, None) is not None:
-            kept[key] = getattr(request, key)
-    if "ignore_result" in vars(request):
-        kept["ignore_result"] = request.ignore_result  # Celery 5.4 forgets it
+        if vars(request).get(key) is not None:
+            kept[key] = vars(request)[key]
     serializer = registry.type_to_name.get(getattr(request, CONTENT_TYPE, None))
     return {**kept, "serializer": serializer} if serializer else kept
 
