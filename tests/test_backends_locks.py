@@ -3,6 +3,7 @@
 from tasklocks import Lock
 from tasklocks.testing.forks import in_fork, is_busy
 from tasklocks.testing.locks import *  # noqa: F403
+from tasklocks.testing.processes import *  # noqa: F403
 
 
 def test_a_forked_child_of_a_memory_backend_starts_with_no_limits():

@@ -5,6 +5,8 @@ Needs the extra `tasklocks[testing]`; nothing else of tasklocks imports it.
 
 from __future__ import annotations
 
+import pkgutil
+
 try:
     import pytest
 except ModuleNotFoundError as error:
@@ -14,6 +16,4 @@ except ModuleNotFoundError as error:
     ) from error
 
 # Before the first of them is imported: otherwise a failed assert would not show its values.
-pytest.register_assert_rewrite(
-    *(f"tasklocks.testing.{module}" for module in ("asking", "forks", "leases", "locks", "model", "waiters"))
-)
+pytest.register_assert_rewrite(*(f"tasklocks.testing.{module.name}" for module in pkgutil.iter_modules(__path__)))

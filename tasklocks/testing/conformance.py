@@ -15,8 +15,12 @@ limits (True unless you say otherwise), and `restart`, which returns a function 
 `backend_url` (without it that test is skipped).
 '''
 
+from tasklocks.testing.away import *  # noqa: F403
 from tasklocks.testing.fixtures import *  # noqa: F403
 from tasklocks.testing.leases import *  # noqa: F403
 from tasklocks.testing.locks import *  # noqa: F403
 from tasklocks.testing.model import *  # noqa: F403
+from tasklocks.testing.names import *  # noqa: F403
+from tasklocks.testing.processes import *  # noqa: F403
+from tasklocks.testing.views import *  # noqa: F403
 from tasklocks.testing.waiters import *  # noqa: F403

@@ -1,46 +1,13 @@
-"""What every backend promises about leases: the conformance suite, part one.
-
-Part two is the line (`test_backends_line.py`), part three what users call (`test_backends_locks.py`).
-"""
+"""What every backend promises about leases: who has one, for how long, with which token, and who may end it."""
 
 from __future__ import annotations
 
 import time
 
-import pytest
-
 from tasklocks import clock, connect
-from tasklocks.backends.base import HOLDERS_SHOWN, Backend
-from tasklocks.testing.asking import LONG, NAME, free, held, look, taken, until_over
-from tasklocks.types import Busy, Grant
-
-UNUSUAL_NAMES = [
-    "with spaces  and two",
-    " leading",
-    "{braces}",
-    "}{",
-    "a{b}c",
-    "a:b",
-    "a/b/../c",
-    "..",
-    "100%",
-    "%s%d",
-    "back\\slash",
-    "quote'\"; DROP TABLE leases; --",
-    "*?[a-z]",
-    "Straße",
-    "caf\u00e9",
-    "cafe\u0301",  # looks the same, is another name
-    "日本語",
-    "🔒🔑",
-    "case",
-    "Case",
-    "None",
-    "0",
-    "x" * 999 + "1",
-    "x" * 999 + "2",
-    "é" * 1000,
-]
+from tasklocks.backends.base import Backend
+from tasklocks.testing.asking import LONG, NAME, held, look, taken, until_over
+from tasklocks.types import Busy
 
 
 def test_a_mutex_has_one_holder_at_a_time(backend: Backend) -> None:
@@ -66,24 +33,6 @@ def test_permits_are_weighed(backend: Backend) -> None:
     held(backend, permits=1, capacity=5)
     backend.release(NAME, "a")
     taken(backend, "c", permits=3, capacity=5)
-
-
-def test_limits_do_not_touch_each_other(backend: Backend) -> None:
-    taken(backend, "a", "one")
-    taken(backend, "a", "two")
-    backend.release("one", "a")
-    held(backend, "two")
-    assert free(backend, "one")
-
-
-def test_two_prefixes_never_meet(backend_url: str) -> None:
-    ours, theirs = connect(backend_url, prefix="ours"), connect(backend_url, prefix="ours:")
-    taken(ours, "a")
-    taken(theirs, "a")
-    assert ours.release(NAME, "a")
-    held(theirs)
-    ours.close()
-    theirs.close()
 
 
 def test_asking_again_as_the_same_owner_returns_the_same_lease(backend: Backend) -> None:
@@ -202,14 +151,6 @@ def test_a_lease_is_there_until_the_deadline_that_its_holder_was_told(backend: B
     held(backend)
 
 
-def test_a_busy_answer_says_when_the_first_lease_ends(backend: Backend, ttl: float) -> None:
-    taken(backend, "long", capacity=2)
-    taken(backend, "short", capacity=2, ttl=ttl)
-    shown = held(backend, capacity=2).retry_after
-    assert shown is not None
-    assert 0 < shown <= ttl
-
-
 def test_a_forced_out_holder_is_told_at_its_next_renewal(backend: Backend) -> None:
     grant = taken(backend, "a")
     assert backend.force_release(NAME, "a") == 1
@@ -265,86 +206,6 @@ def test_kept_permits_are_not_given_back_to_who_released_them(backend: Backend) 
     taken(backend, "a")
     backend.release(NAME, "a", keep=LONG)
     assert isinstance(look(backend, "a"), Busy)
-
-
-def test_the_usual_hold_is_learned_from_releases(backend: Backend) -> None:
-    taken(backend, "a")
-    assert held(backend).usual_hold is None
-    time.sleep(0.3)
-    backend.release(NAME, "a")
-    taken(backend, "b")
-    assert held(backend).usual_hold == pytest.approx(0.3, abs=0.2)
-    backend.release(NAME, "b")
-    learned = backend.inspect(NAME).usual_hold
-    assert learned is not None
-    assert 0.1 < learned < 0.4
-
-
-def test_unusual_names_are_names_of_limits_of_their_own(backend: Backend) -> None:
-    tokens = {name: taken(backend, "a", name, info=name).fencing_token for name in UNUSUAL_NAMES}
-    for name, token in tokens.items():
-        state = backend.inspect(name)
-        assert (state.name, state.capacity, len(state.holders)) == (name, 1, 1)
-        assert (state.holders[0].fencing_token, state.holders[0].info) == (token, name)
-        assert held(backend, name).holders[0].owner == "a"
-        assert backend.release(name, "a") is True
-
-
-def test_unusual_owners_and_infos_come_back_as_they_are(backend: Backend) -> None:
-    for turn, text in enumerate([*UNUSUAL_NAMES, "two\nlines", "tab\there", '{"json": [1, "ü"]}', ","]):
-        name = f"limit-{turn}"
-        grant = taken(backend, text, name, info=text)
-        holder = held(backend, name).holders[0]
-        assert (grant.owner, holder.owner, holder.info) == (text, text, text)
-        assert next(iter(backend.renew([grant]))).owner == text
-        assert backend.release(name, text) is True
-
-
-def test_many_limits_at_once(backend: Backend) -> None:
-    grants = [taken(backend, "a", f"limit-{turn}") for turn in range(300)]
-    assert all(isinstance(answer, Grant) for answer in backend.renew(grants))
-    held(backend, "limit-150")
-    assert all(backend.release(grant.name, "a") for grant in grants)
-
-
-def test_an_unknown_limit_has_nothing(backend: Backend) -> None:
-    state = backend.inspect("never used")
-    assert (state.name, state.capacity, state.holders, state.waiters, state.usual_hold) == (
-        "never used",
-        0,
-        (),
-        (),
-        None,
-    )
-
-
-def test_inspect_shows_live_holders_oldest_first(backend: Backend, ttl: float) -> None:
-    over = taken(backend, "over", capacity=4, ttl=ttl)
-    first = taken(backend, "first", capacity=4, info="one")
-    taken(backend, "second", capacity=4, permits=2, info="two")
-    until_over(over)
-    shown = backend.inspect(NAME).holders
-    assert [(each.owner, each.permits, each.info) for each in shown] == [("first", 1, "one"), ("second", 2, "two")]
-    assert shown[0].fencing_token == first.fencing_token
-    assert LONG - 10 < shown[0].expires_in <= LONG
-    assert abs(time.time() - shown[0].since) < 30
-
-
-def test_inspect_changes_nothing(backend: Backend) -> None:
-    taken(backend, "a")
-    assert backend.inspect(NAME).holders[0].owner == backend.inspect(NAME).holders[0].owner
-    assert backend.inspect(NAME).waiters == ()
-    held(backend)
-
-
-def test_a_busy_answer_names_the_oldest_holders_only(backend: Backend) -> None:
-    for turn in range(HOLDERS_SHOWN + 5):
-        taken(backend, f"owner-{turn}", capacity=HOLDERS_SHOWN + 5)
-    busy = held(backend, capacity=HOLDERS_SHOWN + 5)
-    assert [holder.owner for holder in busy.holders] == [f"owner-{turn}" for turn in range(HOLDERS_SHOWN)]
-    assert busy.capacity == HOLDERS_SHOWN + 5
-    assert busy.holders[0].since <= busy.server_time
-    assert len(backend.inspect(NAME).holders) == HOLDERS_SHOWN + 5
 
 
 def test_a_closed_backend_can_be_used_again(backend: Backend) -> None:
