@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Sequence
 
 from tasklocks import clock
-from tasklocks.backends.zookeeper import keeping
+from tasklocks.backends.zookeeper import keeping, turn
 from tasklocks.backends.zookeeper.known import Known, Seat
 from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import prefix_node
@@ -46,14 +45,17 @@ class Listener:
     def wait(self, timeout: float, since: Busy) -> Grant | None:
         """See `Listener.wait` of the protocol."""
         deadline = clock.now() + timeout
-        while (seat := self._backend.seat_of(self._owner)) and seat.wake.wait(max(0.0, deadline - clock.now())):
-            seat.wake.clear()
-            with contextlib.suppress(BackendUnavailable):
-                answer = self._backend.acquire(seat.request)
-                if isinstance(answer, Grant):
-                    return answer
+        seat = self._backend.seat_of(self._owner)
         if seat is None:
-            clock.pause(max(0.0, deadline - clock.now()))
+            clock.pause(timeout)
+            return None
+        while seat.wake.wait(max(0.0, min(deadline, seat.look_at) - clock.now())):
+            try:
+                grant = self._backend.woken(seat, since)
+            except BackendUnavailable:
+                return None
+            if grant is not None or self._backend.seat_of(self._owner) is not seat:
+                return grant
         return None
 
     def close(self) -> None:
@@ -123,8 +125,11 @@ class ZooKeeperBackend:
 
     def seat_of(self, owner: str) -> Seat | None:
         """Return where `owner` waits."""
-        seats = list(self._process().known.seats.values())
-        return next((seat for seat in seats if seat.request.owner == owner), None)
+        return self._process().known.by_owner.get(owner)
+
+    def woken(self, seat: Seat, since: Busy) -> Grant | None:
+        """Take what a waiter was granted; None if nothing was."""
+        return turn.woken(self._limit(seat.request.name), seat, since.usual_hold)
 
     def _limit(self, name: str) -> Limit:
         process = self._process()

@@ -41,7 +41,11 @@ def renew(wanted: Sequence[tuple[Limit, Grant]]) -> list[Grant | None]:
 
 
 def _held_by(limit: Limit, grant: Grant) -> Held | None:
-    held = limit.known.held.get((limit.path, grant.owner)) or _find(limit, grant.owner, grant.ttl)
+    held = limit.known.held.get((limit.path, grant.owner))
+    if held is not None and held.waiter is not None:
+        held = line.turn_into_lease(limit, held.waiter, grant.ttl, None)
+    elif held is None:
+        held = _find(limit, grant.owner, grant.ttl)
     return held if held is not None and held.token == grant.fencing_token else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ _MOST = 10_000  # what is remembered of each kind; all of it can be read again
 
 @dataclass(slots=True)
 class Held:
-    """A lease that was taken or renewed here; `deadline` and `since` are on the local clock."""
+    """A lease that was taken or renewed here; `deadline` and `since` are on the local clock.
+
+    waiter: the waiter's node that it still is.
+    """
 
     path: str
     permits: int
@@ -26,20 +30,24 @@ class Held:
     content: bytes
     deadline: float
     since: float
+    waiter: Row | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A place in line that was taken here; `until` is on the local clock."""
+    """A place in line that was taken here; times are on the local clock.
+
+    until: the place is given up unless it is asked for again.
+    row: its node, if it was read.
+    look_at: the first lease in front may have ended without anyone telling.
+    """
 
     limit: str
     request: AcquireRequest
     path: str
     until: float
-    front: dict[str, int] = field(default_factory=dict)
-    """What the head of the line waits for: the leases that it saw and their permits; empty if it is not the head."""
-    capacity: int = 0
-    version: int = 0
+    row: Row | None = None
+    look_at: float = math.inf
     wake: threading.Event = field(default_factory=threading.Event)
 
 
@@ -85,27 +93,37 @@ class Known:
     def __init__(self) -> None:
         self.held: dict[tuple[str, str], Held] = {}
         self.seats: dict[tuple[str, str], Seat] = {}
+        self.by_owner: dict[str, Seat] = {}
+        self.busy: dict[str, float] = {}
+        """Limits that were busy a moment ago, and the local time until which they are taken for busy."""
         self.headers: dict[str, Header] = {}
         self.rows: dict[str, Row] = {}
         self.watches = Watches()
         self.strays: list[tuple[Any, str]] = []
         """Limit and owner's digest of leases that may be there although their takers were told nothing."""
 
+    def sit(self, seat: Seat) -> None:
+        """Remember a place."""
+        self.seats[seat.limit, seat.request.owner] = self.by_owner[seat.request.owner] = seat
+
     def forget(self, seat: Seat) -> None:
         """Forget a place that is given up or lost."""
         self.seats.pop((seat.limit, seat.request.owner), None)
+        self.by_owner.pop(seat.request.owner, None)
         self.watches.leave(seat)
 
-    def lapsed(self, limit: str) -> list[tuple[tuple[str, str], Seat]]:
+    def lapsed(self, limit: str) -> list[Seat]:
         """Return the places at a limit that were not asked for again in time."""
         now = clock.now()
-        return [(key, seat) for key, seat in list(self.seats.items()) if seat.until <= now and seat.limit == limit]
+        return [seat for seat in list(self.seats.values()) if seat.until <= now and seat.limit == limit]
 
     def tidy(self) -> None:
         """Forget what may be forgotten, so that a process that runs for months does not grow."""
         now = clock.now()
         if len(self.held) > _MOST:
             self.held = {key: held for key, held in self.held.items() if held.deadline > now}
+        if len(self.busy) > _MOST:
+            self.busy = {path: until for path, until in self.busy.items() if until > now}
         if len(self.headers) > _MOST:
             self.headers = {}
         if len(self.rows) > _MOST:

@@ -199,8 +199,8 @@ class Limit:
 
     def _drop_abandoned(self) -> None:
         """Give up places of this process whose waiters did not ask again; those of dead processes go by themselves."""
-        for key, seat in self.known.lapsed(self.path):
-            self.known.seats.pop(key, None)
+        for seat in self.known.lapsed(self.path):
+            self.known.forget(seat)
             self.session.send(self.session.delete(seat.path))
 
     def _settled(self, view: View) -> Settled:

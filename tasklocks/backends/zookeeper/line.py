@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasklocks import clock
 from tasklocks.backends.base import HOLDERS_SHOWN
-from tasklocks.backends.zookeeper.known import Held, Seat, content_of
+from tasklocks.backends.zookeeper.known import Held, Seat
 from tasklocks.backends.zookeeper.limit import Limit, Settled
 from tasklocks.backends.zookeeper.nodes import (
     AWAY,
@@ -30,11 +30,9 @@ __all__ = [
     "take_away_place",
     "take_seat",
     "turn_into_lease",
-    "watch",
 ]
 
 _COUNTED = 500  # places of those who are away; of more it is only known that they are many
-_WATCHED = 8  # leases that the head of the line watches one by one
 
 
 def take_seat(limit: Limit, request: AcquireRequest, place: Place, instead_of: Node) -> Seat | None:
@@ -52,7 +50,7 @@ def take_seat(limit: Limit, request: AcquireRequest, place: Place, instead_of: N
     if failure(answer) is not None:
         return None
     seat = Seat(limit.path, request, answer[1], clock.now() + place.keep)
-    limit.known.seats[limit.path, request.owner] = seat
+    limit.known.sit(seat)
     return seat
 
 
@@ -88,46 +86,6 @@ def turn_into_lease(limit: Limit, waiter: Row, ttl: float, version: int | None) 
     if failure(answer) is not None:
         return None
     return Held(answer[-1], waiter.node.permits, waiter.token, content, asked + ttl, clock.now())
-
-
-def watch(limit: Limit, seat: Seat, settled: Settled) -> bool:
-    """Let `seat` be woken by what can bring its turn; False if that happened already."""
-    session, watches = limit.session, limit.known.watches
-    places = [node.path for node in settled.waiting].index(seat.path)
-    if places > 0:
-        return _watch_ends(limit, seat, [settled.waiting[places - 1]])
-    in_front = [*settled.view.leases, *settled.granted]
-    if watches.add([content_of(limit.path)], seat):
-        (stat,) = session.ask(session.stat(limit.path, watch=True))
-        if stat is None or stat.version != settled.view.header.version:
-            watches.heard(limit.path)
-            return False
-    if len(in_front) <= _WATCHED:
-        return _watch_ends(limit, seat, in_front)
-    return _watch_ends(limit, seat, settled.granted) and _watch_children(limit, seat, settled)
-
-
-def _watch_ends(limit: Limit, seat: Seat, nodes: list[Node]) -> bool:
-    # A watch for children on a node without any: it tells of the node's end, but not of each renewal.
-    watches, session = limit.known.watches, limit.session
-    fresh = watches.add([node.path for node in nodes], seat)
-    if not fresh:
-        return True
-    answers = session.ask(*(session.names(path, watch=True) for path in fresh))
-    gone = [path for path, answer in zip(fresh, answers, strict=True) if missing(answer)]
-    for path in gone:
-        watches.heard(path)
-    return not gone
-
-
-def _watch_children(limit: Limit, seat: Seat, settled: Settled) -> bool:
-    if not limit.known.watches.add([limit.path], seat):
-        return True
-    (answer,) = limit.session.ask(limit.session.names(limit.path, watch=True))
-    same = not missing(answer) and answer[1].cversion == settled.view.changes
-    if not same:
-        limit.known.watches.heard(limit.path)
-    return same
 
 
 def in_line(settled: Settled) -> int:

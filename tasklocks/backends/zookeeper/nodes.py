@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
@@ -94,6 +95,7 @@ def prefix_node(prefix: str) -> str:
     return _component(prefix)
 
 
+@lru_cache(maxsize=4096)
 def limit_node(name: str) -> str:
     """Return the limit's path below the prefix; the first part only keeps listings short."""
     return f"{digest(name)[:2]}/{_component(name)}"

@@ -6,6 +6,7 @@ Requests go past kazoo's methods, which send one at a time and know no container
 from __future__ import annotations
 
 import logging
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from kazoo.exceptions import (
     RolledBackError,
     RuntimeInconsistency,
 )
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
 from kazoo.protocol.serialization import (
     CheckVersion,
     Create,
@@ -30,6 +31,7 @@ from kazoo.protocol.serialization import (
     GetChildren2,
     GetData,
     SetData,
+    Sync,
     Transaction,
 )
 from kazoo.protocol.states import KeeperState
@@ -53,6 +55,18 @@ class _CreateContainer(Create2):  # type: ignore[misc]
     """A node that the server removes some time after its last child; kazoo has no name for it."""
 
     type = 19
+
+
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
+    """kazoo's threads, with waits that cost one system call; kazoo's own make a selector for each."""
+
+    def select(self, *sockets_and_timeout: Any) -> Any:
+        """Wait until one of the sockets is ready."""
+        try:
+            return select.select(*sockets_and_timeout)
+        except ValueError:
+            # A socket's number is beyond what `select` can take.
+            return super().select(*sockets_and_timeout)
 
 
 def _quiet_logger() -> logging.Logger:
@@ -82,11 +96,17 @@ class Session:
         self._client = KazooClient(
             hosts=settings.hosts,
             timeout=settings.session_timeout,
+            handler=_Handler(),
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=1.0),
             logger=_quiet_logger(),
             **settings.client,
         )
         self._connected = self._client.start_async()
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for which the session outlives our silence."""
+        return self._settings.session_timeout
 
     @property
     def usable(self) -> bool:
@@ -122,9 +142,9 @@ class Session:
 
     # What can be asked.
 
-    def create(self, path: str, content: bytes, *, sequence: bool = False) -> Any:
-        """A lasting node; answers its path and its stat."""
-        return Create2(path, content, self._acl, _SEQUENCE if sequence else 0)
+    def create(self, path: str, content: bytes, *, ephemeral: bool = False, sequence: bool = False) -> Any:
+        """A node, gone with the session if it is ephemeral; answers its path and its stat."""
+        return Create2(path, content, self._acl, ephemeral * _EPHEMERAL + sequence * _SEQUENCE)
 
     def container(self, path: str, content: bytes = b"") -> Any:
         """A node that goes by itself when its last child is gone."""
@@ -161,6 +181,10 @@ class Session:
     def stat(self, path: str, *, watch: bool = False) -> Any:
         """A node's stat, or None; the watch tells of another content, and of its end."""
         return Exists(path, self._heard if watch else None)
+
+    def sync(self, path: str) -> Any:
+        """Let the server catch up with the leader."""
+        return Sync(path)
 
     # Time and tokens.
 

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasklocks import clock
-from tasklocks.backends.zookeeper import line
+from tasklocks.backends.zookeeper import line, turn
 from tasklocks.backends.zookeeper.known import Held, Seat
-from tasklocks.backends.zookeeper.limit import Limit, Settled
+from tasklocks.backends.zookeeper.limit import Limit, Settled, View, serve
 from tasklocks.backends.zookeeper.nodes import (
     GRANTED,
     LEASE,
     LEASES,
+    WAITER,
     Node,
     Row,
     digest,
     in_order,
     node_name,
     read,
+    row,
     written,
 )
 from tasklocks.backends.zookeeper.session import missing
@@ -27,6 +29,8 @@ from tasklocks.errors import BackendUnavailable
 from tasklocks.types import AcquireRequest, Busy, Grant
 
 __all__ = ["Wish", "held_as", "take"]
+
+_BUSY_FOR = 1.0  # seconds for which a limit at which somebody had to wait is taken for busy
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,12 +65,12 @@ def take(wish: Wish) -> Grant | Busy | None:
     """Try once; None if something changed meanwhile."""
     wish.asked = clock.now()
     known = wish.limit.known
-    if (held := known.held.get(wish.key)) is not None and wish.asked < held.deadline:
+    if (held := known.held.get(wish.key)) is not None:
         return _extend(wish, held)
     if (seat := known.seats.get(wish.key)) is not None:
         return _ask_again(wish, seat)
     try:
-        return _come_new(wish)
+        return _join(wish) if _looks_busy(wish) else _come_new(wish)
     except BackendUnavailable:
         # A lease may be there that nobody knows of.
         known.strays.append((wish.limit, digest(wish.request.owner)))
@@ -150,14 +154,85 @@ def _ask_again(wish: Wish, seat: Seat) -> Grant | Busy | None:
     if node in settled.granted:
         held = line.claim(limit, seat, settled)
         return None if held is None else wish.granted(held)
-    if not line.watch(limit, seat, settled):
+    known.busy[limit.path] = wish.asked + _BUSY_FOR
+    if not _watches(limit, seat, settled, node):
         return None
     ahead = settled.waiting.index(node) if request.place is not None else line.in_line(settled)
     return line.busy(settled, ahead, wish.asked, wish.replaced)
 
 
+def _watches(limit: Limit, seat: Seat, settled: Settled, node: Node) -> bool:
+    # Those who were granted and did not take it yet are in front like the others.
+    before = settled.view.line[: settled.view.line.index(node)]
+    seat.row = settled.rows.get(seat.path, seat.row)
+    view = settled.view
+    return turn.arm(limit, seat, turn.Turn(view.header, view.leases, before, node, view.changes, marked=False))
+
+
+def _looks_busy(wish: Wish) -> bool:
+    place = wish.request.place
+    listens = place is not None and place.address is not None
+    return listens and wish.limit.known.busy.get(wish.limit.path, 0.0) > wish.asked
+
+
+def _join(wish: Wish) -> Grant | Busy | None:
+    """Stand in line at once, where a lease would most likely have to be given back."""
+    limit, request, session, known = wish.limit, wish.request, wish.limit.session, wish.limit.known
+    assert request.place is not None  # noqa: S101 - for the type checker
+    content = written(request.owner, request.ttl, request.info)
+    path = f"{limit.queue}/{node_name(WAITER, request.permits, digest(request.owner))}"
+    created, queue, top = session.ask(
+        session.create(path, content, ephemeral=True, sequence=True),
+        session.names(limit.queue),
+        session.names(limit.path),
+    )
+    if missing(created) or missing(top):
+        session.ask(session.container(limit.queue))
+        known.busy.pop(limit.path, None)
+        return None
+    seat = Seat(limit.path, request, created[0], wish.asked + request.place.keep)
+    known.sit(seat)
+    session.note_time(created[1].ctime)
+    seat.row = row(line.node_of(seat), content, created[1], session.token(created[1].czxid))
+    seen = turn.seen(limit, seat, queue, top)
+    if _twin(seen.leases, seen.mine) is not None:
+        session.ask(session.delete(seat.path))
+        known.forget(seat)
+        known.busy.pop(limit.path, None)
+        return None
+    # A new capacity is the business of a thorough look.
+    return _take_place(wish, seat, seen) if seen.header.capacity == request.capacity else None
+
+
+def _take_place(wish: Wish, seat: Seat, seen: turn.Turn) -> Grant | Busy | None:
+    limit, known = wish.limit, wish.limit.known
+    if seen.has_come:
+        known.busy.pop(limit.path, None)
+        held = turn.take_turn(limit, seat, seen)
+        if held is None:
+            return None
+        known.forget(seat)
+        return wish.granted(held)
+    known.busy[limit.path] = wish.asked + _BUSY_FOR
+    if not turn.arm(limit, seat, seen):
+        seat.wake.set()
+    return _busy_as_known(wish, seen)
+
+
+def _busy_as_known(wish: Wish, seen: turn.Turn) -> Busy:
+    """Answer from what is known already; the waiter is told in time, and looks for itself now and then."""
+    limit = wish.limit
+    rows = {node.path: limit.known.rows[node.path] for node in seen.leases if node.path in limit.known.rows}
+    view = View(seen.header, seen.changes, seen.leases, [*seen.before, seen.mine], [])
+    settled = serve(Settled(view, rows, [], [], limit.session.server_time()))
+    ahead = settled.waiting.index(seen.mine) if seen.mine in settled.waiting else 0
+    return line.busy(settled, ahead, wish.asked, wish.replaced)
+
+
 def _extend(wish: Wish, held: Held) -> Grant | None:
     limit, request, session = wish.limit, wish.request, wish.limit.session
+    if held.waiter is not None or wish.asked >= held.deadline:
+        return _start_over(wish, held)
     held.content = written(request.owner, request.ttl, request.info, token=held.token)
     answer, listed = session.ask(session.write(held.path, held.content), session.names(limit.path))
     if missing(answer):
@@ -169,21 +244,32 @@ def _extend(wish: Wish, held: Held) -> Grant | None:
     return wish.granted(held)
 
 
+def _start_over(wish: Wish, held: Held) -> Grant | None:
+    """Make a real lease of one that was granted for a moment; forget one that is over."""
+    limit = wish.limit
+    limit.known.held.pop(wish.key, None)
+    if held.waiter is None:
+        return None
+    lease = line.turn_into_lease(limit, held.waiter, wish.request.ttl, None)
+    return None if lease is None else wish.granted(lease)
+
+
 def _give_way(wish: Wish, mine: Node, twin: Node, settled: Settled) -> None:
     """Take over what the owner has already, from another process or an attempt whose answer was lost."""
     limit = wish.limit
     limit.session.ask(limit.session.delete(mine.path))
-    row = settled.rows.get(twin.path) or limit.rows([twin]).get(twin.path)
-    if row is not None and twin.kind in (LEASE, GRANTED):
-        limit.known.held[wish.key] = held_as(row, settled.now)
+    found = settled.rows.get(twin.path) or limit.rows([twin]).get(twin.path)
+    if found is not None:
+        limit.known.held[wish.key] = held_as(found, settled.now)
 
 
-def held_as(row: Row, server_time: float) -> Held:
+def held_as(lease: Row, server_time: float) -> Held:
     """Return a lease that another process took, as if it were ours."""
     now = clock.now()
-    content = written(row.owner, row.ttl, row.info, token=row.token)
-    deadline = now + (row.until or server_time) - server_time
-    return Held(row.node.path, row.node.permits, row.token, content, deadline, now - (server_time - row.since))
+    content = written(lease.owner, lease.ttl, lease.info, token=lease.token)
+    deadline = now + (lease.until or server_time) - server_time
+    since = now - (server_time - lease.since)
+    return Held(lease.node.path, lease.node.permits, lease.token, content, deadline, since)
 
 
 def _twin(nodes: Sequence[Node], mine: Node) -> Node | None:

@@ -1,0 +1,172 @@
+"""A waiter's turn: what it looks at when it comes to a busy limit and when it is woken, and what it takes.
+
+`limit` looks at everything and settles it; here only that is asked for which can bring a turn, all in one round trip.
+What is over does not matter for that: the head of the line looks again, thoroughly, when a lease may have ended.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from tasklocks import clock
+from tasklocks.backends.base import GRANT_TTL, WAITER_TTL
+from tasklocks.backends.zookeeper import line
+from tasklocks.backends.zookeeper.known import Held, Seat, content_of
+from tasklocks.backends.zookeeper.limit import Limit
+from tasklocks.backends.zookeeper.nodes import LEASES, WAITER, Header, Node
+from tasklocks.backends.zookeeper.session import missing
+from tasklocks.types import Grant
+
+__all__ = ["Turn", "arm", "look", "seen", "take_turn", "woken"]
+
+_TRIES = 30
+_WATCHED = 8  # leases that the head of the line watches one by one
+_SHORT_HOLD = 0.2
+_MARGIN = 0.005
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one waiter saw.
+
+    before: the waiters in front of it.
+    changes: the number of changes among the limit's children.
+    marked: somebody marked it as granted.
+    """
+
+    header: Header
+    leases: list[Node]
+    before: list[Node]
+    mine: Node
+    changes: int
+    marked: bool
+
+    @property
+    def has_come(self) -> bool:
+        """Whether all in front leave room."""
+        taken = sum(node.permits for node in (*self.leases, *self.before, self.mine))
+        return taken <= self.header.capacity
+
+
+def look(limit: Limit, seat: Seat) -> Turn | None:
+    """Return what is in front of a place; None if the place is lost."""
+    session = limit.session
+    # The server that we are connected to may lag behind; after a sync it does not.
+    _, queue, top, own = session.ask(
+        session.sync(limit.path), session.names(limit.queue), session.names(limit.path), session.stat(seat.path)
+    )
+    if own is None or missing(queue) or missing(top):
+        return None
+    return seen(limit, seat, queue, top, marked=own.version > 0)
+
+
+def seen(limit: Limit, seat: Seat, queue: Any, top: Any, *, marked: bool = False) -> Turn:
+    """Return what two listings tell one waiter."""
+    mine = line.node_of(seat)
+    waiters = limit.nodes(limit.queue, queue[0], (WAITER,))
+    before = waiters[: waiters.index(mine)] if mine in waiters else waiters
+    return Turn(
+        limit.header(top[1].version), limit.nodes(limit.path, top[0], LEASES), before, mine, top[1].cversion, marked
+    )
+
+
+def woken(limit: Limit, seat: Seat, usual_hold: float | None) -> Grant | None:
+    """Take what a place was granted; None if it was not, or is lost, or must be looked at thoroughly."""
+    for _ in range(_TRIES):
+        seat.wake.clear()
+        turn = look(limit, seat)
+        if turn is None:
+            limit.known.forget(seat)
+            return None
+        if turn.has_come:
+            short = usual_hold is not None and usual_hold < _SHORT_HOLD
+            held = take_turn(limit, seat, turn, briefly=short)
+            if held is not None:
+                return granted(limit, seat, held)
+        elif arm(limit, seat, turn):
+            return None
+    return None
+
+
+def take_turn(limit: Limit, seat: Seat, turn: Turn, *, briefly: bool = False) -> Held | None:
+    """Make a lease of a place whose turn has come; None if something changed meanwhile.
+
+    `briefly` leaves it the waiter's node for a few seconds, which saves a write: only of a limit that it takes as a
+    whole, for of others the next in line must see that it went on; and only if its ttl is longer than it takes the
+    next in line to notice, and to wait for the end of, what a dead one was granted.
+    """
+    asked, request = clock.now(), seat.request
+    row = seat.row or limit.rows([turn.mine]).get(seat.path)
+    if row is None:
+        return None
+    if briefly and not turn.marked and turn.mine.permits == turn.header.capacity and request.ttl >= WAITER_TTL:
+        lasts = min(GRANT_TTL, limit.session.timeout)
+        return Held(seat.path, turn.mine.permits, row.token, b"", asked + lasts, asked, row)
+    return line.turn_into_lease(limit, row, request.ttl, None if turn.marked else turn.header.version)
+
+
+def granted(limit: Limit, seat: Seat, held: Held) -> Grant:
+    """Give the place up for the lease."""
+    request = seat.request
+    limit.known.forget(seat)
+    limit.known.held[limit.path, request.owner] = held
+    return Grant(request.name, request.owner, held.permits, request.ttl, held.token, held.deadline)
+
+
+def arm(limit: Limit, seat: Seat, turn: Turn) -> bool:
+    """Let the place be woken by what can bring its turn; False if that happened already."""
+    seat.look_at = math.inf
+    if turn.before:
+        return _watch_ends(limit, seat, turn.before[-1:])
+    if not _watch_header(limit, seat, turn.header):
+        return False
+    if len(turn.leases) > _WATCHED:
+        return _watch_children(limit, seat, turn.changes)
+    _note_ends(limit, seat, turn.leases)
+    return _watch_ends(limit, seat, turn.leases)
+
+
+def _note_ends(limit: Limit, seat: Seat, leases: list[Node]) -> None:
+    """Note when the head of the line has to look by itself: a dead holder wakes nobody."""
+    rows = limit.rows([node for node in leases if node.path not in limit.known.rows])
+    ends = [(rows.get(node.path) or limit.known.rows.get(node.path)) for node in leases]
+    until = [each.until for each in ends if each is not None and each.until is not None]
+    if until:
+        seat.look_at = clock.now() + min(until) - limit.session.server_time() + _MARGIN
+
+
+def _watch_header(limit: Limit, seat: Seat, header: Header) -> bool:
+    watches, session = limit.known.watches, limit.session
+    if not watches.add([content_of(limit.path)], seat):
+        return True
+    (stat,) = session.ask(session.stat(limit.path, watch=True))
+    same = stat is not None and stat.version == header.version
+    if not same:
+        watches.heard(limit.path)
+    return same
+
+
+def _watch_ends(limit: Limit, seat: Seat, nodes: list[Node]) -> bool:
+    # A watch for children on a node without any: it tells of the node's end, but not of each renewal.
+    watches, session = limit.known.watches, limit.session
+    fresh = watches.add([node.path for node in nodes], seat)
+    if not fresh:
+        return True
+    answers = session.ask(*(session.names(path, watch=True) for path in fresh))
+    gone = [path for path, answer in zip(fresh, answers, strict=True) if missing(answer)]
+    for path in gone:
+        watches.heard(path)
+    return not gone
+
+
+def _watch_children(limit: Limit, seat: Seat, changes: int) -> bool:
+    watches, session = limit.known.watches, limit.session
+    if not watches.add([limit.path], seat):
+        return True
+    (answer,) = session.ask(session.names(limit.path, watch=True))
+    same = not missing(answer) and answer[1].cversion == changes
+    if not same:
+        watches.heard(limit.path)
+    return same
