@@ -64,8 +64,15 @@ class Stubs:
 
     def keep_alive(self, lease: int) -> int:
         """See `Transport.keep_alive`."""
-        wish = iter((rpc.LeaseKeepAliveRequest(ID=lease),))
-        return int(next(iter(self._call(lambda client: client.leasestub.LeaseKeepAlive, wish))).TTL)
+        wish = rpc.LeaseKeepAliveRequest(ID=lease)
+
+        def method(client: Any) -> Any:
+            # A stream of requests and answers; one of each is enough, and reading it here makes its error a call's.
+            return lambda one, timeout, metadata: next(
+                client.leasestub.LeaseKeepAlive(iter((one,)), timeout, metadata=metadata)
+            )
+
+        return int(self._call(method, wish).TTL)
 
     def remaining(self, lease: int) -> int:
         """See `Transport.remaining`."""
