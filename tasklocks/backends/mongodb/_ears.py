@@ -69,6 +69,7 @@ class Ears:
         self._tried = threading.Event()
         self._server = server
         self._listeners: dict[str, Listener] = {}
+        self._cursor: int | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tasklocks-listener-mongodb", daemon=True)
         self._thread.start()
@@ -96,13 +97,14 @@ class Ears:
         self._listeners.pop(owner, None)
 
     def close(self) -> None:
-        """Let the thread end, within about a second, and the connections with it."""
+        """Let the thread end, and the connections with it."""
         self._closed.set()
         self.following.clear()
+        # The server would keep it for minutes, and its answer to the thread for a second.
+        self._server.kill(self._cursor)
 
     def _run(self) -> None:
         self._follow()
-        # Not before: the server keeps the cursor for minutes unless it is told that nobody will read on.
         self._server.close()
 
     def _follow(self) -> None:
@@ -122,6 +124,7 @@ class Ears:
         with self._server.tail(self.address) as cursor:
             while cursor.alive and not self._closed.is_set():
                 word = next(cursor, None)  # None: nothing came for a while
+                self._cursor = cursor.cursor_id
                 self._now_following()
                 if word is not None:
                     self._hear(word)

@@ -98,6 +98,12 @@ class Server:
         cursor.max_await_time_ms(_AWAIT_MS)
         return cursor
 
+    def kill(self, cursor: int | None) -> None:
+        """End a cursor, and whatever request waits for it."""
+        if cursor:
+            with suppress(PyMongoError):
+                self._database.command("killCursors", KNOCKS, cursors=[cursor])
+
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
