@@ -16,6 +16,7 @@ limits (True unless you say otherwise), and `restart`, which returns a function 
 '''
 
 from tasklocks.testing.away import *  # noqa: F403
+from tasklocks.testing.claims import *  # noqa: F403
 from tasklocks.testing.fixtures import *  # noqa: F403
 from tasklocks.testing.leases import *  # noqa: F403
 from tasklocks.testing.locks import *  # noqa: F403
