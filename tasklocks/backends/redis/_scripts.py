@@ -48,18 +48,17 @@ def micros(seconds: float) -> int:
     return round(seconds * 1_000_000)
 
 
-def _script(name: str) -> Script:
+def _script(*parts: str) -> Script:
     constants = (
         f"local GRANT_TTL, RETENTION = {micros(GRANT_TTL)}, {micros(RETENTION)}\n"
         f"local HOLD_WEIGHT, HOLDERS_SHOWN, DEAF_AT_MOST = {HOLD_WEIGHT}, {HOLDERS_SHOWN}, {_DEAF_AT_MOST}\n"
     )
-    parts = [_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in ("limit", name)]
-    source = "".join([constants, *parts]).encode()
+    source = "".join([constants, *(_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)]).encode()
     return Script(packed([source]), packed([hashlib.sha1(source).hexdigest()]))  # noqa: S324 - as Redis names scripts
 
 
-ACQUIRE = _script("acquire")
-RENEW = _script("renew")
-RELEASE = _script("release")
-FORCE_RELEASE = _script("force_release")
-INSPECT = _script("inspect")
+ACQUIRE = _script("limit", "acquire_idle", "line", "acquire")
+RENEW = _script("limit", "line", "renew")
+RELEASE = _script("limit", "release_alone", "line", "release")
+FORCE_RELEASE = _script("limit", "line", "force_release")
+INSPECT = _script("limit", "line", "inspect")

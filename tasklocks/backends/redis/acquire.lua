@@ -1,11 +1,7 @@
-local owner, permits, wanted, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local info, ticket, lasts, address = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local listening, waits = address ~= '', lasts > 0
 
 drop()
-local was = 0
-if capacity ~= wanted then
-  was, capacity = capacity, wanted
+if changed then
   redis.call('HSET', meta, 'capacity', text(capacity))
 end
 local stopped = serve(listening and ticket or '')

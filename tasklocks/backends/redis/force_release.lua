@@ -6,7 +6,7 @@ local doomed = owner == '' and redis.call('ZRANGE', leases, 0, -1) or {owner}
 local ended = 0
 for _, each in ipairs(doomed) do
   if redis.call('ZSCORE', leases, each) then
-    forget_lease(each)
+    forget_lease(each, lease_of(each))
     ended = ended + 1
   end
 end
