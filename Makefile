@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 export PYTHON VENV
 
-.PHONY: help venv test soak lint build examples demo bench clean
+# What could break with older versions: everything that goes through Celery, and each client.
+OLDEST_TESTS := tests/test_[b-z]*.py tests/celery_e2e/test_resend.py tests/celery_e2e/test_seed_patterns.py
+
+.PHONY: help venv test test-oldest soak lint build examples demo bench clean
 
 help:
-	@echo "make test | soak | lint | build | examples | demo | bench | venv | clean"
+	@echo "make test | test-oldest | soak | lint | build | examples | demo | bench | venv | clean"
 
 venv: $(STAMP)
 
@@ -17,6 +20,11 @@ $(STAMP): pyproject.toml tools/make_venv.sh tools/apt_install.sh
 
 test: venv
 	tools/run_tests.sh $(PYTEST_ARGS)
+
+test-oldest: export VENV := .venv-oldest
+test-oldest:
+	CONSTRAINTS=tools/oldest.txt tools/make_venv.sh
+	tools/run_tests.sh $(OLDEST_TESTS)
 
 soak: venv
 	tools/run_tests.sh -m soak $(PYTEST_ARGS)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Make $VENV with all that tests, checks and the demo need; what is there already is kept and brought up to date.
+# CONSTRAINTS: a file of versions that pip must choose.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -15,5 +16,5 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
 fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[test,lint,demo]'
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${CONSTRAINTS:+-c "$CONSTRAINTS"} -e '.[test,lint,demo]'
 touch "$venv/.made"
