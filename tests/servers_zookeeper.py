@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import socket
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from tests.processes import eventually, free_port
+from tests.processes import ChildProcess, eventually, free_port
 from tests.servers import Server
 
 __all__ = ["ZooKeeperEnsemble", "ZooKeeperServer"]
@@ -23,7 +22,7 @@ class ZooKeeperServer(Server):
     Args:
         folder: where its data and its log go.
         number: which of an ensemble it is.
-        members: number, address of the others, election and client ports of all of an ensemble; empty: it is alone.
+        members: the lines of its configuration that name all of an ensemble; empty: it is alone.
     """
 
     program = "java"
@@ -59,11 +58,18 @@ class ZooKeeperServer(Server):
             "-XX:+UseSerialGC",
             # Idle limits are looked for every minute by default, too long for a test to wait.
             "-Dznode.container.checkIntervalMs=1000",
+            # Nobody pulls a plug here: what a killed server wrote is in the system's cache.
+            "-Dzookeeper.forceSync=no",
             "-cp",
             f"{self.folder}:/etc/zookeeper/conf:{_JARS}/*",
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             str(config),
         ]
+
+    def launch(self) -> None:
+        """Start it and do not wait: one of an ensemble is not ready before the others."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process = ChildProcess(self.command(), log=self.folder / "server.log", cwd=self.folder)
 
     def ready(self) -> bool:
         return "Mode:" in self.ask("srvr")
@@ -116,7 +122,6 @@ class ZooKeeperEnsemble:
 
     def __enter__(self) -> ZooKeeperEnsemble:
         for server in self.servers:
-            # One alone is never ready: the ready of all is waited for below.
             server.launch()
         for server in self.servers:
             assert eventually(server.ready, within=30), server.process.log()[-2000:]
@@ -125,11 +130,3 @@ class ZooKeeperEnsemble:
     def __exit__(self, *_: object) -> None:
         for server in self.servers:
             server.kill()
-
-
-@contextmanager
-def timed() -> Iterator[list[float]]:
-    began = time.monotonic()
-    took: list[float] = []
-    yield took
-    took.append(time.monotonic() - began)
