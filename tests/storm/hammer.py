@@ -38,12 +38,14 @@ def main(url: str, folder: Path, ttl: float) -> None:
 
 
 def _section(lease: Lease, ttl: float, journal: Journal, store: Store) -> None:
-    value = store.value(lease.name)
+    if lease.name != MUTEX:
+        _work(lease, _pause(ttl), journal)
+        return
+    value = store.claim(lease.name, lease.fencing_token)
     _work(lease, _pause(ttl), journal)
-    if lease.name == MUTEX:
-        # Whether its lease is lost or not: what counts is that the store knows.
-        wrote = store.write(lease.name, value + 1, lease.fencing_token)
-        journal.note("wrote" if wrote else "refused", lease.grant)
+    # Whether its lease is lost or not: what counts is that the store knows.
+    wrote = value is not None and store.write(lease.name, value + 1, lease.fencing_token)
+    journal.note("wrote" if wrote else "refused", lease.grant)
 
 
 def _pause(ttl: float) -> float:

@@ -12,7 +12,8 @@ PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL, token INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS written (name TEXT NOT NULL, token INTEGER NOT NULL, PRIMARY KEY (name, token));
 """
-_WRITE = "UPDATE counter SET value = :value, token = :token WHERE name = :name AND token <= :token"
+_CLAIM = "UPDATE counter SET token = :token WHERE name = :name AND token <= :token RETURNING value"
+_WRITE = "UPDATE counter SET value = :value WHERE name = :name AND token = :token"
 
 
 class Store:
@@ -24,18 +25,25 @@ class Store:
         self._database.executescript(_TABLES)
         self._database.execute("PRAGMA synchronous = OFF")
 
-    def value(self, name: str) -> int:
-        row = self._database.execute("SELECT value FROM counter WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else 0
-
-    def write(self, name: str, value: int, token: int) -> bool:
-        """Set the number, unless somebody with a larger token has; return whether it was set."""
+    def claim(self, name: str, token: int) -> int | None:
+        """Return the number, and refuse every smaller token from now on; None: a larger one was here before."""
+        # Read without a claim, a late holder could still write between this read and the write that builds on it.
         with self._transaction() as database:
             database.execute("INSERT OR IGNORE INTO counter VALUES (?, 0, 0)", (name,))
+            rows = database.execute(_CLAIM, {"name": name, "token": token}).fetchall()
+        return rows[0][0] if rows else None
+
+    def write(self, name: str, value: int, token: int) -> bool:
+        """Set the number, unless somebody with a larger token was here; return whether it was set."""
+        with self._transaction() as database:
             if database.execute(_WRITE, {"name": name, "value": value, "token": token}).rowcount == 0:
                 return False
             database.execute("INSERT INTO written VALUES (?, ?)", (name, token))
             return True
+
+    def value(self, name: str) -> int:
+        row = self._database.execute("SELECT value FROM counter WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else 0
 
     def tokens(self, name: str) -> set[int]:
         return {token for (token,) in self._database.execute("SELECT token FROM written WHERE name = ?", (name,))}

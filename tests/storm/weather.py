@@ -41,10 +41,10 @@ class Weather:
 
     def blow(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        kinds = [self._kill, self._freeze, self._freeze_holder, *([self._cut, self._hold] if self.relays else [])]
+        others = [self._kill, self._freeze, *([self._cut, self._hold] if self.relays else [])]
         while time.monotonic() < end:
             # Each kind in turn, so that none is missing in a short storm; who, when and for how long is chance.
-            for kind in random.sample(kinds, len(kinds)):
+            for kind in [self._freeze_holder, *random.sample(others, len(others))]:
                 self._rest(random.uniform(0, self.scale / 2))
                 kind()
         for what in list(self._undo):
@@ -80,10 +80,11 @@ class Weather:
 
     def _freeze_holder(self) -> None:
         """Freeze one that holds a permit, for longer than its lease lasts."""
-        for _ in range(50):
+        give_up = time.monotonic() + 2 * self.scale
+        while time.monotonic() < give_up:
             pid = self.holder()
             if pid is None or pid in self._undo or pid not in self.pids():
-                time.sleep(0.005)
+                self._rest(0.005)
                 continue
             self.freeze(pid)
             if self.holder() == pid:

@@ -1,0 +1,191 @@
+"""Workers killed, frozen and cut off: every task runs as often as Celery promises, and never beside another one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from kombu import Connection
+
+from tasklocks import connect
+from tests.celery_e2e.conftest import REDELIVERY
+from tests.conftest import empty_redis_database
+from tests.processes import eventually
+from tests.relay import Relay
+from tests.storm.checker import check
+from tests.storm.records import Journal, read
+from tests.storm.weather import Weather, holder_in
+from tests.workers import Settings, Worker, settings, start_worker
+
+WORKERS = 2
+SECONDS = [pytest.param(7.0), pytest.param(150.0, marks=[pytest.mark.soak, pytest.mark.timeout(400)])]
+
+
+class Crew:
+    """Workers on one queue; one that is killed, or ends by itself, has a successor."""
+
+    def __init__(self, chosen: Settings, journal: Path) -> None:
+        self.chosen = chosen
+        self.tasks = chosen.load()
+        self.path = journal
+        self.journal = Journal(journal)
+        self.workers: dict[int, Worker] = {}
+        self.mend()
+
+    def mend(self) -> None:
+        """Start what is missing, as an init system does."""
+        self.workers = {pid: each for pid, each in self.workers.items() if each.process.running}
+        while len(self.workers) < WORKERS:
+            started = start_worker(self.chosen, tasks=self.tasks)
+            self.workers[started.pid] = started
+
+    def pids(self) -> list[int]:
+        return [pid for each in self.workers.values() for pid in (each.pid, *_children(each))]
+
+    def kill(self, pid: int) -> None:
+        """Kill a whole worker, or one of its pool's processes."""
+        if pid not in self.workers:
+            self._signal(pid, signal.SIGKILL)
+            self.journal.killed(pid)
+            return
+        dead = self.workers.pop(pid)
+        children = _children(dead)
+        dead.kill()
+        for each in children:
+            self.journal.killed(each)
+        self.mend()
+
+    def freeze(self, pid: int) -> None:
+        self.workers[pid].pause() if pid in self.workers else self._signal(pid, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        self.workers[pid].resume() if pid in self.workers else self._signal(pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        for each in self.workers.values():
+            each.kill()
+        self.tasks.app.close()
+        self.journal.close()
+
+    def _signal(self, pid: int, number: int) -> None:
+        # The process of a pool may be gone by now, its worker with it.
+        if pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _children(worker: Worker) -> list[int]:
+    with suppress(FileNotFoundError):
+        return worker.children
+    return []
+
+
+class Producer:
+    """Sends tasks at a steady pace until it is told to stop; the broker is never cut off from it."""
+
+    def __init__(self, crew: Crew, kind: str, broker: str) -> None:
+        self.sent = 0
+        self._tasks = itertools.cycle(crew.tasks.TASKS[kind])
+        self._broker = broker
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Producer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with Connection(self._broker) as connection:
+            while not self._stop.wait(0.15):
+                # Now and then one outlasts its first deadline, and the time after which Redis delivers again.
+                seconds = 3.0 if self.sent % 20 == 5 else random.uniform(0.01, 0.15)
+                next(self._tasks).apply_async((self.sent, seconds), connection=connection, ignore_result=True)
+                self.sent += 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_in_a_storm_each_task_with_late_acknowledgement_is_done_at_least_once(seconds, redis_url, tmp_path):
+    broker = empty_redis_database(redis_url)
+    with _crew(redis_url, broker, tmp_path, REDELIVERY["redis"]) as (crew, relay):
+        sent = _storm(crew, relay, "late", broker, seconds)
+        notes = tmp_path / "notes"
+        assert eventually(lambda: crew.mend() or len(_numbers(notes, "done")) == sent, within=60, every=0.5), "lost"
+        _judge(crew, notes, sent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_in_a_storm_each_task_with_early_acknowledgement_runs_at_most_once(seconds, redis_url, tmp_path):
+    broker = empty_redis_database(redis_url)
+    with _crew(redis_url, broker, tmp_path, {}) as (crew, relay):
+        sent = _storm(crew, relay, "early", broker, seconds)
+        notes = tmp_path / "notes"
+        _until_quiet(notes)
+        _judge(crew, notes, sent)
+        assert set(_numbers(notes, "began").values()) == {1}, "a task ran twice"
+
+
+@contextmanager
+def _crew(redis_url: str, broker: str, folder: Path, redelivery: dict) -> Iterator[tuple[Crew, Relay]]:
+    with Relay(urlsplit(broker).port) as relay, ExitStack() as stack:
+        env = {"TEST_RECORD": str(folder / "notes"), "TEST_LEASES": str(folder / "leases")}
+        conf = {"broker_transport_options": redelivery, "worker_prefetch_multiplier": 1}
+        way = urlsplit(broker)._replace(netloc=f"127.0.0.1:{relay.port}").geturl()
+        urls = {"broker": way, "backend": broker, "locks": empty_redis_database(redis_url)}
+        crew = Crew(settings("tests.apps.storm", env=env, **urls, **conf), folder / "leases")
+        stack.callback(crew.close)
+        yield crew, relay
+
+
+def _storm(crew: Crew, relay: Relay, kind: str, broker: str, seconds: float) -> int:
+    """Let it blow while tasks are sent; return how many were."""
+    random.seed(time.time_ns())
+    ttl = crew.tasks.TTL
+    holder = lambda: holder_in(crew.path)  # noqa: E731
+    weather = Weather(crew.pids, crew.kill, crew.freeze, crew.thaw, [relay], holder, ttl)
+    with Producer(crew, kind, broker) as producer:
+        weather.blow(seconds)
+    crew.mend()
+    print(f"\n{kind}: {producer.sent} sent, {Counter(weather.happened)}")
+    return producer.sent
+
+
+def _numbers(notes: Path, kind: str) -> Counter[str]:
+    facts = map(json.loads, notes.read_text().splitlines())
+    return Counter(fact["key"] for fact in facts if fact["kind"] == kind)
+
+
+def _until_quiet(notes: Path) -> None:
+    """Wait until nothing has begun or ended for a while; what a killed worker had taken is lost."""
+    seen = -1
+    while seen != (seen := notes.stat().st_size):
+        time.sleep(4.0)
+
+
+def _judge(crew: Crew, notes: Path, sent: int) -> None:
+    verdict = check(read(crew.path), crew.tasks.CAPACITIES, watched=True)
+    began, done = _numbers(notes, "began"), _numbers(notes, "done")
+    print(f"{len(began)} began, {len(done)} done, {began.total() - len(began)} times again\n{verdict}")
+    assert not verdict.complaints, "\n".join(verdict.complaints[:5])
+    assert min(verdict.killed, verdict.renewals, verdict.lapsed) > 0
+    assert len(done) > sent / 2
+    backend = connect(crew.chosen.environ["TASKLOCKS_URL"])
+    free = lambda: not any(backend.inspect(name).holders for name in crew.tasks.CAPACITIES)  # noqa: E731
+    assert eventually(free, within=crew.tasks.TTL + 1)
+    backend.close()
