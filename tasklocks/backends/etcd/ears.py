@@ -76,7 +76,6 @@ class Ears:
     ) -> None:
         self.address = secrets.token_hex(8)
         self.key = key(self.address)
-        self.open = False
         self.lease = 0
         self._transport = transport
         self._session = session
@@ -94,9 +93,8 @@ class Ears:
             self._listeners[owner] = listener
             if self._stopping is None:
                 self._stopping = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._stopping,), name="tasklocks-listener", daemon=True
-                )
+                args = (self._stopping, self._key_made())
+                self._thread = threading.Thread(target=self._run, args=args, name="tasklocks-listener", daemon=True)
                 self._thread.start()
         return listener
 
@@ -110,13 +108,25 @@ class Ears:
         """End the watch if nobody has listened for a while."""
         with self._lock:
             unused = not self._listeners and clock.now() - self._unused_since > _UNUSED
-        if unused:
-            self.close()
+            stopping = self._no_longer() if unused else None
+        self._end(stopping)
 
     def close(self) -> None:
         """End the watch; the next listener opens it again."""
         with self._lock:
-            stopping, self._stopping, self.open, self.lease = self._stopping, None, False, 0
+            stopping = self._no_longer()
+        self._end(stopping)
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a watch already."""
+        return self._stopping is not None
+
+    def _no_longer(self) -> threading.Event | None:
+        stopping, self._stopping, self.lease = self._stopping, None, 0
+        return stopping
+
+    def _end(self, stopping: threading.Event | None) -> None:
         if stopping is not None and self._thread is not None:
             stopping.set()
             self._transport.stop_watching()
@@ -127,27 +137,40 @@ class Ears:
             self._listeners.pop(owner, None)
             self._unused_since = clock.now()
 
-    def _run(self, stopping: threading.Event) -> None:
+    def _run(self, stopping: threading.Event, start: int | None) -> None:
         while not stopping.is_set():
-            try:
-                self._listen(self._opened(stopping), stopping)
-            except (TaskLocksError, EtcdError) as error:
-                _logger.debug("the watch of etcd broke off: %s", error)
-            except Exception:
-                # A fault must not end the thread: waiters would only hear by looking.
-                _logger.exception("the watch of etcd broke off, trying again")
+            if start is None:
+                start = self._key_made()
+                # What was said before was not heard.
+                self._wake_all()
+            if start is not None:
+                self._try_to_listen(start, stopping)
             stopping.wait(_PAUSE)
+            start = None
 
-    def _opened(self, stopping: threading.Event) -> int:
-        """Make the key if need be; return the revision from which on to watch."""
+    def _try_to_listen(self, start: int, stopping: threading.Event) -> None:
+        try:
+            self._listen(start, stopping)
+        except (TaskLocksError, EtcdError) as error:
+            _logger.debug("the watch of etcd broke off: %s", error)
+        except Exception:
+            # A fault must not end the thread: waiters would only hear by looking.
+            _logger.exception("the watch of etcd broke off, trying again")
+
+    def _key_made(self) -> int | None:
+        """Make the key if need be; return the revision from which on to watch, None if etcd does not answer."""
         absent = Compare(self.key, "create", "EQUAL", 0)
-        self.lease = self._session()
-        reply = self._transport.txn(Txn((absent,), (Put(self.key, b"[]", self.lease),), (Range(self.key),)))
-        self.open = not stopping.is_set()
-        # What was said before was not heard.
+        try:
+            self.lease = self._session()
+            reply = self._transport.txn(Txn((absent,), (Put(self.key, b"[]", self.lease),), (Range(self.key),)))
+        except (TaskLocksError, EtcdError) as error:
+            _logger.debug("no watch of etcd could be opened: %s", error)
+            return None
+        return reply.revision + 1
+
+    def _wake_all(self) -> None:
         for listener in list(self._listeners.values()):
             listener.wake()
-        return reply.revision + 1
 
     def _listen(self, start: int, stopping: threading.Event) -> None:
         while not stopping.is_set():

@@ -24,7 +24,7 @@ _CROWD = 16  # keys of a limit that are read without choosing
 _NEXT = 8  # waiters at the head of the line that are read
 _AWAY_ROWS = 64
 _NOTHING = Rows((), 0)
-_TOKENS_BEHIND = 60_000_000  # microseconds
+_A_SECOND, _A_MINUTE = 1_000_000, 60_000_000  # microseconds
 
 
 class Base:
@@ -40,32 +40,26 @@ class Base:
         self._transport = transport
         self._key = key
         self._known: tuple[int, int] | None = None
+        self._behind = _A_MINUTE
 
-    @property
-    def value(self) -> int:
-        """The number to add."""
-        return self._settled()[0]
-
-    @property
-    def unchanged(self) -> Compare:
-        """True as long as `value` is the number to add."""
-        return Compare(self._key, "mod", "EQUAL", self._settled()[1])
-
-    def forget(self) -> None:
-        """Look again."""
-        self._known = None
-
-    def _settled(self) -> tuple[int, int]:
+    def now(self) -> tuple[int, Compare]:
+        """Return the number to add, and what is true as long as it is that."""
         while (known := self._known) is None:
             self._known = self._raised()
-        return known
+        value, mod = known
+        return value, Compare(self._key, "mod", "EQUAL", mod)
+
+    def forget(self, *, raised: bool = False) -> None:
+        """Look again; if `raised`, let it be no older than a second."""
+        self._behind = _A_SECOND if raised else _A_MINUTE
+        self._known = None
 
     def _raised(self) -> tuple[int, int] | None:
         reply = self._transport.txn(Txn((), (Range(self._key),)))
         kvs = reply.rows[0].kvs
         value, mod = (int(kvs[0].value), kvs[0].mod) if kvs else (0, 0)
         wanted = time.time_ns() // 1000 - reply.revision
-        if kvs and value > wanted - _TOKENS_BEHIND:
+        if kvs and value > wanted - self._behind:
             return value, mod
         larger = max(wanted, value + 1)
         put = Txn((Compare(self._key, "mod", "EQUAL", mod),), (Put(self._key, b"%d" % larger),))
@@ -125,7 +119,7 @@ class Store:
     def forget(self) -> None:
         """Doubt everything: etcd may have come back with older data, and smaller revisions."""
         self._lines.clear()
-        self.base.forget()
+        self.base.forget(raised=True)
 
     def reads(self, name: str, owner: str, permits: int, *, in_full: bool = False) -> tuple[Op, ...]:
         """Return what to read of a limit that may have so many permits.

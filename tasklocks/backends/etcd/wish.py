@@ -56,13 +56,14 @@ class Wish:
         session = self.store.sessions.get(self.request.ttl)
         stated = line.stating(self.request.capacity)
         changed = line.capacity.permits != stated.permits
-        entry = self._entry(since=time.time())
+        base, same_base = self.store.base.now()
+        entry = self._entry(base, since=time.time())
         writes: list[Op] = [Put(self.keys.entry(entry.owner), entry.written(), session.id), *self._no_longer_away()]
         if changed:
             writes.append(self._stating(stated))
         unknown = (Range(self.keys.capacity), Range(self.keys.hold)) if line.revision == 0 else ()
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
-        guards = (self.store.base.unchanged, unchanged_since(self.keys, line))
+        guards = (same_base, unchanged_since(self.keys, line))
         breaks, self.asked_at = self.store.transport.breaks, clock.now()
         reply = self._carefully(Txn(guards, (*unknown, *writes), reads))
         if not reply.done:
@@ -87,9 +88,10 @@ class Wish:
 
     def join(self) -> Line:
         """Enter the line, whoever is in it."""
-        lease, entry = self.store.waiting_lease().id, self._entry(since=0.0)
+        base, same_base = self.store.base.now()
+        lease, entry = self.store.waiting_lease().id, self._entry(base, since=0.0)
         key = self.keys.entry(entry.owner)
-        guards = (Compare(key, "create", "EQUAL", 0), self.store.base.unchanged)
+        guards = (Compare(key, "create", "EQUAL", 0), same_base)
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
         self.asked_at = clock.now()
         in_full = self.store.reads(self.request.name, self.request.owner, self.request.capacity, in_full=True)
@@ -124,8 +126,8 @@ class Wish:
         """Let the permits that the owner has last for its ttl; None if it has none any more."""
         session = self.store.sessions.get(self.request.ttl)
         held = 0.0 if mine.taken_at is None else clock.now() - mine.taken_at
-        base = mine.token - mine.create
-        entry = replace(self._entry(since=time.time() - held), permits=mine.permits, base=base, create=mine.create)
+        entry = self._entry(mine.token - mine.create, since=time.time() - held)
+        entry = replace(entry, permits=mine.permits, create=mine.create)
         self.asked_at = clock.now()
         revision = claim(self.store, mine, entry, session, self._no_longer_away())
         if revision is None:
@@ -159,10 +161,9 @@ class Wish:
         self.store.table.add(mine)
         return replace(mine.grant(), capacity_was=self.capacity_was)
 
-    def _entry(self, since: float) -> Entry:
-        request, base = self.request, self.store.base.value
-        now, info = time.time(), request.info
-        return Entry(request.owner, request.permits, request.ttl, now, since, base, self._ear(), info)
+    def _entry(self, base: int, since: float) -> Entry:
+        request, now = self.request, time.time()
+        return Entry(request.owner, request.permits, request.ttl, now, since, base, self._ear(), request.info)
 
     def _ear(self) -> str:
         return self.request.place.address or "" if self.request.place is not None else ""
