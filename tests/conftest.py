@@ -22,6 +22,7 @@ from tests.servers_zookeeper import ZooKeeperServer
 
 BACKENDS = ["memory", "sqlite", "redis", "mongodb", "etcd", "zookeeper"]
 SHARED_BACKENDS = [name for name in BACKENDS if name != "memory"]
+SERVED_BACKENDS = [name for name in SHARED_BACKENDS if name != "sqlite"]
 BROKERS = ["redis", "rabbitmq"]
 
 # A project of its own: test_third_party.py runs it as its author would.

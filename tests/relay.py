@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 
@@ -16,11 +17,13 @@ class Relay:
     Attributes:
         requests: how often a client spoke after the server had spoken, or first: round trips, if clients ask in turn.
         carried: connections that were made.
+        delay: seconds for which each answer is held up; what a client sends meanwhile is no new request.
     """
 
     def __init__(self, port: int) -> None:
         self.requests = 0
         self.carried = 0
+        self.delay = 0.0
         self._target = port
         self._open = threading.Event()
         self._open.set()
@@ -83,6 +86,8 @@ class Relay:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._open.wait()
+                if self.delay and not from_client:
+                    time.sleep(self.delay)
                 self.requests += from_client and not asking[0]
                 asking[0] = from_client
                 target.sendall(data)
