@@ -111,22 +111,19 @@ def waiting(limit: str, tag: str = "ran") -> str:
 @app.task
 @locked("{limit}", on_busy="wait", max_wait=0.3)
 def waiting_briefly(limit: str) -> str:
-    with section(limit):
-        return "ran"
+    return _ran(limit)
 
 
 @app.task
 @locked("{limit}", on_busy="raise")
 def raising(limit: str) -> str:
-    with section(limit):
-        return "ran"
+    return _ran(limit)
 
 
 @app.task
 @locked("{limit}", max_wait=0.5, countdown=0.1)
 def patient_for_a_while(limit: str) -> str:
-    with section(limit):
-        return "ran"
+    return _ran(limit)
 
 
 @app.task
@@ -223,16 +220,7 @@ def shared(limit: str) -> int:
 @app.task
 @locked("{limit}", on_backend_error="raise")
 def strict(limit: str) -> str:
-    with section(limit):
-        return "ran"
-
-
-@app.task(acks_late=True)
-@locked("{limit}", ttl=2)
-def late(limit: str, hold: float = 0.02) -> str:
-    with section(limit):
-        time.sleep(hold)
-    return "ran"
+    return _ran(limit)
 
 
 @app.task
@@ -289,6 +277,10 @@ def spinning(limit: str) -> str:
 @app.task(acks_late=True)
 @locked("{limit}", countdown=0.5)
 def patiently(limit: str) -> str:
+    return _ran(limit)
+
+
+def _ran(limit: str) -> str:
     with section(limit):
         time.sleep(0.01)
     return "ran"

@@ -57,7 +57,7 @@ def test_no_task_runs_and_none_is_lost_while_the_backend_is_down(fragile, redis_
             for result in results:
                 stage.wait_for_resend(result.id)
             assert stage.record.count("begin", limit) == 1
-            assert {result.state for result in results} == {"RETRY"}
+            assert eventually(lambda: {result.state for result in results} == {"RETRY"}, within=20)
         tokens = [result.get(timeout=60) for result in results]
     assert min(tokens) > before
     assert len(set(tokens)) == 4
