@@ -52,10 +52,8 @@ class MongoBackend:
         if request.place is not None and (ears := self._ears.peek()):
             ears.expect(request)
         asked_at = clock.now()
-        found = None
-        if self._quiet.is_idle(request.name) and request.permits <= request.capacity:
-            found = self._step(request.name, quick.acquire(request))
-        return answer_to(request, found or self._step(request.name, steps.acquire(request)) or {}, asked_at)
+        found = self._acquired_quickly(request) or self._step(request.name, steps.acquire(request)) or {}
+        return answer_to(request, found, asked_at)
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
         """See `Backend.renew`."""
@@ -63,10 +61,9 @@ class MongoBackend:
 
     def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
         """See `Backend.release`."""
-        found = None
-        if self._quiet.is_held_alone(name) and keep <= 0:
-            found = self._step(name, quick.release(owner))
-        found = found or self._step(name, steps.release(owner, keep))
+        if keep <= 0 and self._released_quickly(name, owner):
+            return True
+        found = self._step(name, steps.release(owner, keep))
         return bool(found and found["ended"])
 
     def force_release(self, name: str, owner: str | None = None) -> int:
@@ -95,9 +92,25 @@ class MongoBackend:
         asked_at = clock.now()
         return renewed(grant, self._step(grant.name, steps.renew(grant.owner, grant.ttl)), asked_at)
 
+    def _acquired_quickly(self, request: AcquireRequest) -> dict[str, Any] | None:
+        free = self._quiet.free(request.name)
+        if free is None or free < request.permits:
+            return None
+        self._quiet.note(request.name, free - request.permits)
+        found = self._server().step(self._prefix + request.name, quick.acquire(request))
+        return found if found and "lease" in found else None
+
+    def _released_quickly(self, name: str, owner: str) -> bool:
+        free = self._quiet.free(name)
+        if free is None:
+            return False
+        self._quiet.note(name, free + 1)
+        found = self._server().step(self._prefix + name, quick.release(owner))
+        return bool(found and found["ended"])
+
     def _step(self, name: str, step: Step) -> dict[str, Any] | None:
         found = self._server().step(self._prefix + name, step)
-        self._quiet.note(name, found.get("leases") if found else None)
+        self._quiet.note(name, found.get("free") if found else None)
         if knocks := knocks_of(name, found):
             self._tell(knocks)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bson.int64 import Int64
@@ -43,13 +43,11 @@ class Step:
     Attributes:
         stages: the update pipeline.
         answer: the projection of the document as it is afterwards.
-        where: what must be true of the document besides; else nothing is done and there is no answer.
         make: whether to make the document if there is none.
     """
 
     stages: Sequence[Mapping[str, Any]]
     answer: Mapping[str, Any]
-    where: Mapping[str, Any] = field(default_factory=dict)
     make: bool = False
 
 

@@ -34,15 +34,14 @@ from tasklocks.backends.mongodb._expressions import (
     is_there,
     let,
     rows,
-    size,
     values,
 )
 from tasklocks.types import AcquireRequest
 
 __all__ = [
     "AWAY_KEPT",
+    "FREE_IF_QUIET",
     "LINE_KEPT",
-    "QUIET",
     "Stages",
     "drop",
     "extended",
@@ -63,9 +62,6 @@ LINE_KEPT = 10_000
 
 AWAY_KEPT = 1000
 """How many places of waiters that are away a limit keeps; further ones are not counted."""
-
-QUIET = if_({"$and": [{"$eq": ["$line", EMPTY]}, {"$eq": ["$away", EMPTY]}]}, size("$leases"), GONE)
-"""How many leases there are if nobody waits."""
 
 _SERVED_AT_ONCE = 1000
 _SLACK = 600_000  # ms; `forget_at` moves that much further than it must, so that few steps touch its index
@@ -197,3 +193,7 @@ def _lease_of_head() -> dict[str, Any]:
         "address": "$$head.v.address",
     }
     return let({"head": {"$arrayElemAt": ["$told", "$$number"]}}, {"k": "$$head.k", "v": lease})
+
+
+FREE_IF_QUIET = if_({"$eq": ["$line", EMPTY]}, free(), GONE)
+"""How many permits are free if nobody listens."""

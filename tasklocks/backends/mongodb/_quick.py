@@ -1,4 +1,4 @@
-"""Shorter steps for a limit that nobody else uses at the moment, which is what most limits are most of the time.
+"""Shorter steps for a limit for which nobody listens at the moment, as for most limits most of the time.
 
 MongoDB reads a pipeline anew each time, and that of a full step takes it longer than the rest of the work. A quick step
 does the same where there is nothing to settle, and nothing at all elsewhere: then the full step is asked for.
@@ -6,8 +6,11 @@ does the same where there is nothing to settle, and nothing at all elsewhere: th
 
 from __future__ import annotations
 
-from tasklocks.backends.mongodb._expressions import GONE, NOW, Step, after, if_, key_of
-from tasklocks.backends.mongodb._limit import QUIET, granted, hold_counted_in, kept_until, next_token
+from typing import Any
+
+from tasklocks.backends.base import RETENTION
+from tasklocks.backends.mongodb._expressions import EMPTY, GONE, NOW, Step, after, if_, is_there, key_of
+from tasklocks.backends.mongodb._limit import free, granted, hold_counted_in, is_open, next_token
 from tasklocks.types import AcquireRequest
 
 __all__ = ["Quiet", "acquire", "release"]
@@ -16,50 +19,63 @@ _REMEMBERED = 10_000
 
 
 class Quiet:
-    """What this process last saw of limits for which nobody waited: how many leases there were, none or one."""
+    """How many permits are probably free, of the limits for which nobody listened when this process last looked."""
 
     def __init__(self) -> None:
-        self._leases: dict[str, int] = {}
+        self._free: dict[str, int] = {}
 
-    def is_idle(self, name: str) -> bool:
-        """Tell whether nobody had a lease, so that a quick acquire is worth trying."""
-        return self._leases.get(name) == 0
+    def free(self, name: str) -> int | None:
+        """Return how many are free, as far as known; None if somebody listened, or nothing is known."""
+        return self._free.get(name)
 
-    def is_held_alone(self, name: str) -> bool:
-        """Tell whether one owner had all, so that a quick release is worth trying."""
-        return self._leases.get(name) == 1
-
-    def note(self, name: str, leases: int | None) -> None:
-        """Remember how many leases there were; None if somebody waited."""
-        if leases not in (0, 1):
-            self._leases.pop(name, None)
+    def note(self, name: str, free: int | None) -> None:
+        """Remember how many are free; None if somebody listens, or there is no such limit."""
+        if free is None:
+            self._free.pop(name, None)
             return
-        if len(self._leases) >= _REMEMBERED:
-            self._leases.clear()
-        self._leases[name] = leases
+        if len(self._free) >= _REMEMBERED:
+            self._free.clear()
+        self._free[name] = free
 
 
 def acquire(request: AcquireRequest) -> Step:
-    """Take permits of a limit that has no lease and no line."""
-    lease = f"leases.{key_of(request.owner)}"
-    taken = {
-        lease: granted(request),
+    """Take free permits of a limit for which nobody listens; the answer has a lease if that is how it is."""
+    key, end = key_of(request.owner), after(request.ttl)
+    nobody_there = {"$and": [{"$eq": ["$leases", EMPTY]}, {"$eq": ["$away", EMPTY]}]}
+    free_for_it = [
+        {"$eq": ["$capacity", request.capacity]},
+        {"$eq": ["$line", EMPTY]},
+        {"$not": is_there(f"$leases.{key}")},
+        {"$or": [nobody_there, {"$gt": ["$over_at", NOW]}]},
+        {"$gt": ["$forget_at", after(request.ttl + RETENTION)]},
+        {"$lte": [request.permits, free()]},
+    ]
+    taken: dict[str, Any] = {
+        "leases": {"$mergeObjects": ["$leases", {key: granted(request)}]},
         "token": next_token(),
-        "over_at": after(request.ttl),
-        "forget_at": kept_until(after(request.ttl)),
+        "over_at": {"$min": ["$over_at", end]},
     }
-    idle = {"capacity": request.capacity, "leases": {}, "line": {}, "away": {}}
-    return Step([{"$set": taken}], {"_id": 0, "lease": f"${lease}", "leases": QUIET}, where=idle)
+    if request.place is not None:
+        taken["away"] = _without(key_of(request.place.ticket), "$away")
+    lease = f"$leases.{key}"
+    # It is ours if it ends when we asked for, whoever asked.
+    answer = {"_id": 0, "lease": if_({"$eq": [f"{lease}.expires", end]}, lease, GONE)}
+    return Step([_merged(if_({"$and": free_for_it}, taken, None))], answer)
 
 
 def release(owner: str) -> Step:
-    """End a lease for which nobody waits."""
-    lease = f"leases.{key_of(owner)}"
-    lasts = {"$gt": [f"${lease}.expires", NOW]}
-    ended = {
-        "ended": if_(lasts, 1, 0),
-        "usual_hold": if_(lasts, hold_counted_in(lease), "$usual_hold"),
-        lease: GONE,
-    }
-    nobody_listens = {"line": {}, f"{lease}.owner": {"$exists": True}, f"{lease}.closed": None}
-    return Step([{"$set": ended}], {"_id": 0, "ended": 1, "leases": QUIET}, where=nobody_listens)
+    """End a live lease of a limit for which nobody listens; the answer says whether that is how it is."""
+    key = key_of(owner)
+    lease = f"leases.{key}"
+    ours_alone = [{"$eq": ["$line", EMPTY]}, {"$gt": [f"${lease}.expires", NOW]}, is_open(lease)]
+    ended = {"leases": _without(key, "$leases"), "usual_hold": hold_counted_in(lease), "ended": 1}
+    return Step([_merged(if_({"$and": ours_alone}, ended, {"ended": 0}))], {"_id": 0, "ended": 1})
+
+
+def _merged(changes: dict[str, Any]) -> dict[str, Any]:
+    # One stage and one condition: each costs the server more than what is in it.
+    return {"$replaceWith": {"$mergeObjects": ["$$ROOT", changes]}}
+
+
+def _without(key: str, rows: str) -> dict[str, Any]:
+    return {"$unsetField": {"field": key, "input": rows}}

@@ -56,7 +56,7 @@ class Server:
         reply = self._ask(
             {
                 "findAndModify": LIMITS,
-                "query": {"_id": key, **step.where},
+                "query": {"_id": key},
                 "update": step.stages,
                 "fields": step.answer,
                 "new": True,

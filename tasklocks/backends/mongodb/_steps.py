@@ -22,8 +22,8 @@ from tasklocks.backends.mongodb._expressions import (
 )
 from tasklocks.backends.mongodb._limit import (
     AWAY_KEPT,
+    FREE_IF_QUIET,
     LINE_KEPT,
-    QUIET,
     drop,
     extended,
     free,
@@ -41,7 +41,7 @@ __all__ = ["EVERYTHING", "acquire", "force_release", "release", "renew"]
 EVERYTHING = {"capacity": 1, "leases": 1, "line": 1, "away": 1, "usual_hold": 1, "now": NOW}
 """The projection that answers an inspection."""
 
-_ENDED = {"_id": 0, "told": 1, "ended": 1, "leases": QUIET}
+_ENDED = {"_id": 0, "told": 1, "ended": 1, "free": FREE_IF_QUIET}
 
 
 def acquire(request: AcquireRequest) -> Step:
@@ -61,7 +61,7 @@ def renew(owner: str, ttl: float) -> Step:
     """See `Backend.renew`."""
     lease = f"leases.{key_of(owner)}"
     renewed = if_(is_open(lease), extended(lease, ttl), f"${lease}")
-    answer = {"_id": 0, "told": 1, "lease": f"${lease}", "leases": QUIET}
+    answer = {"_id": 0, "told": 1, "lease": f"${lease}", "free": FREE_IF_QUIET}
     return Step([drop(), *serve(), {"$set": {lease: renewed}}, remember([lease])], answer)
 
 
@@ -103,7 +103,7 @@ def _lease_or_busy(lease: str, place: Place | None) -> dict[str, Any]:
         "capacity_was": 1,
         "lease": f"${lease}",
         "busy": if_(is_open(lease), GONE, busy),
-        "leases": QUIET,
+        "free": FREE_IF_QUIET,
     }
 
 
