@@ -20,7 +20,7 @@ from tasklocks.backends.redis import RedisBackend
 from tasklocks.errors import BackendRefused
 from tasklocks.types import AcquireRequest, Grant, Place
 from tests.line import LONG, NAME, Line, away, free, held, look, taken
-from tests.processes import eventually
+from tests.processes import eventually, free_port
 from tests.servers import RedisServer, SentinelServer
 
 KINDS = ("EVALSHA", "EVAL")
@@ -91,7 +91,9 @@ def test_a_server_that_forgot_the_scripts_is_told_again(backend, client):
 
 
 def test_all_keys_of_a_limit_are_in_one_slot_of_a_cluster(tmp_path):
-    with RedisServer(tmp_path / "node", "--cluster-enabled", "yes") as node:
+    # Its own choice would be 10 000 above its port, which may be too high.
+    bus = str(free_port())
+    with RedisServer(tmp_path / "node", "--cluster-enabled", "yes", "--cluster-port", bus) as node:
         with redis.Redis.from_url(node.url) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             assert eventually(lambda: client.cluster("info")["cluster_state"] == "ok", within=10)
@@ -486,8 +488,6 @@ class _TlsServer(RedisServer):
     """Redis that speaks TLS on a second port."""
 
     def command(self):
-        from tests.processes import free_port
-
         self.tls_port = free_port()
         return [part.format(port=self.tls_port) for part in super().command()]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.connection import AbstractConnection
@@ -87,8 +88,9 @@ class Calls:
 
     def close(self) -> None:
         """Close the idle connections."""
-        while self._idle:
-            self._idle.pop()[0].disconnect()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop()[0].disconnect()
 
     def _take(self) -> AbstractConnection:
         while self._idle:
@@ -111,7 +113,11 @@ class Calls:
 
     def _raise_translated(self, error: BaseException) -> None:
         if isinstance(error, (RedisError, OSError)):
-            raise translated(error, self._target.where) from error
+            told = translated(error, self._target.where)
+            if isinstance(told, AnswerLost):
+                # What broke this connection broke the others, too, and the next try must not find one of them.
+                self.close()
+            raise told from error
 
 
 def translated(error: Exception, where: str) -> TaskLocksError:

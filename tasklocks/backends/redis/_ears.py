@@ -9,13 +9,16 @@ from __future__ import annotations
 import secrets
 import threading
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from tasklocks import clock
+from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.redis._calls import translated
 from tasklocks.backends.redis._url import Target
+from tasklocks.errors import BackendUnavailable
 from tasklocks.types import AcquireRequest, Busy, Grant
 
 __all__ = ["Ears", "Listener"]
@@ -47,15 +50,15 @@ class Listener:
 
     def wait(self, timeout: float, since: Busy) -> Grant | None:
         """See `Listener.wait` of the protocol."""
-        deadline = clock.now() + timeout
-        while self.heard is None and (left := deadline - clock.now()) > 0:
-            self._ears.attend(self, left)
+        self._ears.attend(self, timeout)
         heard, self.heard = self.heard, None
         if heard is None or self.request is None:
             return None
-        lasts = heard.expires - since.server_time
         request = self.request
-        return Grant(request.name, request.owner, heard.permits, request.ttl, heard.token, since.asked_at + lasts)
+        ends = since.asked_at + (heard.expires - since.server_time)
+        # The server's clock may have been set forward since then.
+        ends = min(ends, clock.now() + min(request.ttl, GRANT_TTL))
+        return Grant(request.name, request.owner, heard.permits, request.ttl, heard.token, ends)
 
     def close(self) -> None:
         """Stop listening."""
@@ -66,7 +69,8 @@ class Ears:
     """The subscribed connection of this process and those who listen at it."""
 
     def __init__(self, target: Target, prefix: str) -> None:
-        self.channel = f"{prefix}:ear:{secrets.token_hex(12)}"
+        # The scripts take an address for one word.
+        self.channel = f"{quote(prefix, safe=':%')}:ear:{secrets.token_hex(12)}"
         self._target = target
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
@@ -75,6 +79,8 @@ class Ears:
         self._asked = False
         self._listeners: dict[bytes, Listener] = {}
         self._reader: Listener | None = None
+        self._asleep: dict[Listener, None] = {}
+        self._closed = False
 
     @property
     def open(self) -> bool:
@@ -96,40 +102,55 @@ class Ears:
             listener.request, listener.key, listener.heard = request, key, None
 
     def attend(self, listener: Listener, timeout: float) -> None:
-        """Return when `listener` heard something, when it has to look again, or after `timeout` seconds."""
-        with self._lock:
-            reads = self._reader is None and listener.heard is None
-            if reads:
-                self._reader = listener
-            else:
-                listener.woken.clear()
-        if listener.heard is not None:
-            return
-        if not reads:
-            listener.woken.wait(timeout)
-            return
+        """Return when `listener` heard something, or after `timeout` seconds."""
+        deadline = clock.now() + timeout
         try:
-            self._read(timeout)
+            while listener.heard is None and (left := deadline - clock.now()) > 0:
+                if self._reads(listener):
+                    self._read(left)
+                elif listener.heard is None:
+                    listener.woken.wait(left)
         finally:
-            self._pass_on()
+            self._leave(listener)
 
     def forget(self, listener: Listener) -> None:
         """Drop the listener."""
         with self._lock:
             if self._listeners.get(listener.owner) is listener:
                 del self._listeners[listener.owner]
+            last = self._closed and not self._listeners
+        # Again, for an exception may have struck in the middle of the first time.
+        self._leave(listener)
+        if last:
+            self._drop()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._drop()
-
-    def _pass_on(self) -> None:
+        """Close the connection as soon as nobody listens any more."""
         with self._lock:
-            done, self._reader = self._reader, None
-            for each in self._listeners.values():
-                if each is not done and each.heard is None:
-                    each.woken.set()
-                    return
+            self._closed = True
+            unused = not self._listeners
+        if unused:
+            self._drop()
+
+    def _reads(self, listener: Listener) -> bool:
+        """Tell whether `listener` is the one who reads; else it may sleep until it is woken."""
+        with self._lock:
+            if self._reader is None:
+                self._reader = listener
+                self._asleep.pop(listener, None)
+            elif self._reader is not listener:
+                listener.woken.clear()
+                self._asleep[listener] = None
+            return self._reader is listener
+
+    def _leave(self, listener: Listener) -> None:
+        """Stop attending. If nobody reads then, one of those who sleep is woken to do it."""
+        with self._lock:
+            self._asleep.pop(listener, None)
+            if self._reader is listener:
+                self._reader = None
+            if self._reader is None and self._asleep:
+                next(iter(self._asleep)).woken.set()
 
     def _read(self, timeout: float) -> None:
         try:
@@ -137,9 +158,9 @@ class Ears:
             self._ask_if_silent(connection)
             if connection.can_read(min(timeout, _SILENCE)):
                 self._deliver(connection.read_response())
-        except (RedisError, OSError):
+        except (RedisError, OSError, BackendUnavailable):
             self._drop()
-            # The waiter asks by itself then, and is told there what is wrong.
+            # The waiter asks by itself, and is told there what is wrong.
             clock.pause(min(timeout, 0.05))
         except BaseException:
             self._drop()

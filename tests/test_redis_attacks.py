@@ -1,0 +1,186 @@
+"""What an attacker of the Redis backend tried: races of waiters, exceptions that strike anywhere, clocks that jump."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+
+import pytest
+import redis
+
+from tasklocks import Lock, clock
+from tasklocks.backends.base import GRANT_TTL
+from tasklocks.backends.redis import RedisBackend
+from tasklocks.types import Grant
+from tests.line import LONG, NAME, Line, free, taken
+from tests.processes import eventually
+
+
+@pytest.fixture
+def server(redis_server):
+    return redis_server
+
+
+@pytest.fixture
+def backend(server):
+    connected = RedisBackend(server.url)
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
+def client(server):
+    with redis.Redis.from_url(server.url, decode_responses=True) as plain:
+        yield plain
+
+
+# Waiters.
+
+
+@pytest.mark.parametrize("prefix", ["my app", "a\tb", "ä ö", "{x} %"])
+def test_waiters_are_heard_of_under_every_prefix(server, prefix):
+    backend = RedisBackend(server.url, prefix=prefix)
+    taken(backend, "holder")
+    with Line(backend) as line:
+        waiting = line.join("waiter")
+        backend.release(NAME, "holder")
+        assert waiting.hears()
+    backend.close()
+
+
+def test_a_wait_survives_a_restart_of_the_server(server, backend):
+    taken(backend, "holder")
+    got, failed = [], []
+
+    def wait_for_it():
+        try:
+            with Lock(NAME, ttl=LONG, backend=backend).acquire(timeout=30) as lease:
+                got.append(lease.fencing_token)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=wait_for_it)
+    thread.start()
+    assert eventually(lambda: backend.inspect(NAME).waiters, within=5)
+    server.stop()
+    time.sleep(1)
+    server.start()
+    thread.join()
+    assert (len(got), failed) == (1, [])
+
+
+def test_a_waiter_that_leaves_while_it_is_to_read_next_hands_the_reading_on(backend):
+    taken(backend, "holder", "theirs")
+    taken(backend, "holder")
+    with Line(backend) as line:
+        reader, between, last = line.join("reader"), line.join("between", "theirs"), line.join("last")
+        reading = threading.Thread(target=lambda: reader.listener.wait(0.4, reader.busy))
+        reading.start()
+        time.sleep(0.1)
+        heard = []
+        thread = threading.Thread(target=lambda: heard.append(last.hears(within=2)))
+        thread.start()
+        time.sleep(0.1)
+        reading.join()  # hands on to "between", which does not wait just now
+        reader.leave()
+        between.leave()
+        between.listener.close()
+        backend.release(NAME, "holder")
+        thread.join()
+        assert heard[0] is not None
+
+
+def test_closing_while_somebody_waits_does_no_harm(backend, client):
+    taken(backend, "holder")
+    got, failed = [], []
+
+    def wait_for_it():
+        try:
+            with Lock(NAME, ttl=LONG, backend=backend).acquire(timeout=20):
+                got.append(True)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=wait_for_it) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: len(backend.inspect(NAME).waiters) == 3, within=5)
+    for _ in range(20):
+        time.sleep(0.02)
+        backend.close()
+    backend.release(NAME, "holder")
+    for thread in threads:
+        thread.join()
+    assert (len(got), failed) == (3, [])
+
+
+def test_a_clock_of_the_server_that_jumps_does_not_lengthen_a_pushed_lease(backend):
+    taken(backend, "holder")
+    with Line(backend) as line:
+        waiting = line.join("waiter")
+        before_the_jump = dataclasses.replace(waiting.busy, server_time=waiting.busy.server_time - 3600)
+        backend.release(NAME, "holder")
+        pushed = waiting.listener.wait(5, before_the_jump)
+    assert isinstance(pushed, Grant)
+    assert pushed.deadline <= clock.now() + GRANT_TTL
+
+
+# Connections.
+
+
+def test_many_idle_connections_that_were_cut_at_once_cost_nothing(backend, client):
+    def all_at_once(step):
+        barrier, answers = threading.Barrier(5), []
+
+        def take_part(number):
+            barrier.wait()
+            answers.extend(step(f"limit-{number}-{turn}") for turn in range(20))
+
+        threads = [threading.Thread(target=take_part, args=(number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    all_at_once(lambda name: taken(backend, "a", name))
+    assert len(client.client_list(_type="normal")) > 2
+    client.client_kill_filter(_type="normal", skipme=True)
+    assert backend.release("limit-1-1", "a")
+    client.client_kill_filter(_type="normal", skipme=True)
+    assert free(backend)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "protocol=3",
+        "decode_responses=true",
+        "retry_on_timeout=true",
+        "health_check_interval=1",
+        "max_connections=1",
+        "socket_timeout=0.2",
+        "client_name=x",
+        "encoding=latin-1",
+    ],
+)
+def test_options_of_the_url_do_not_change_what_is_understood(server, query):
+    backend = RedisBackend(f"{server.url}?{query}")
+    grant = taken(backend, "hölder")
+    with Line(backend) as line:
+        waiting = line.join("wäiter")
+        threading.Timer(1.2, lambda: backend.release(NAME, "hölder")).start()
+        assert backend.renew([grant])[0]
+        assert waiting.hears(within=2.5)
+    assert backend.inspect(NAME).holders[0].owner == "wäiter"
+    backend.close()
+
+
+def test_a_server_that_closes_idle_connections_is_not_noticed(backend, client):
+    client.config_set("timeout", 1)
+    taken(backend, "holder")
+    with Line(backend) as line:
+        waiting = line.join("waiter")
+        assert waiting.listener.wait(2.5, waiting.busy) is None
+        assert backend.release(NAME, "holder")
+        assert waiting.hears(within=GRANT_TTL / 2)
