@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
+from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["Relay"]
+__all__ = ["Relay", "relayed"]
 
 
 class Relay:
@@ -16,12 +18,16 @@ class Relay:
 
     Attributes:
         requests: how often a client spoke after the server had spoken, or first: round trips, if clients ask in turn.
+        messages: pieces of bytes that were carried, in both directions.
+        size: bytes that were carried, in both directions.
         carried: connections that were made.
         delay: seconds for which each answer is held up; what a client sends meanwhile is no new request.
     """
 
     def __init__(self, port: int) -> None:
         self.requests = 0
+        self.messages = 0
+        self.size = 0
         self.carried = 0
         self.delay = 0.0
         self._target = port
@@ -89,9 +95,21 @@ class Relay:
                 if self.delay and not from_client:
                     time.sleep(self.delay)
                 self.requests += from_client and not asking[0]
+                self.messages += 1
+                self.size += len(data)
                 asking[0] = from_client
                 target.sendall(data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)
         self._ends.discard(source)
         source.close()
+
+
+@contextmanager
+def relayed(url: str) -> Iterator[tuple[Relay, str]]:
+    """Relay the server of a backend's URL; yields the relay, and the URL through it."""
+    server = urlsplit(url)
+    # A member of a replica set would tell its clients where it really is.
+    query = "directConnection=true" if server.scheme == "mongodb" else server.query
+    with Relay(server.port) as relay:
+        yield relay, urlunsplit(server._replace(netloc=f"127.0.0.1:{relay.port}", query=query))

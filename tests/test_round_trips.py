@@ -12,7 +12,6 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -20,7 +19,7 @@ from tasklocks import Lock, clock, connect
 from tasklocks.backends import Backend
 from tests.conftest import SERVED_BACKENDS
 from tests.line import NAME, held, taken
-from tests.relay import Relay
+from tests.relay import Relay, relayed
 
 DELAY = 0.02
 TURNS = 9
@@ -65,10 +64,8 @@ class Wire:
 @pytest.fixture(params=SERVED_BACKENDS)
 def wire(request: pytest.FixtureRequest, new_backend_url: Callable[[str], str]) -> Iterator[Wire]:
     """A backend of each kind that has a server, through a relay."""
-    server = urlsplit(new_backend_url(request.param))
-    with Relay(server.port) as relay:
-        query = "directConnection=true" if request.param == "mongodb" else ""
-        backend = connect(urlunsplit(server._replace(netloc=f"127.0.0.1:{relay.port}", query=query)))
+    with relayed(new_backend_url(request.param)) as (relay, url):
+        backend = connect(url)
         yield Wire(request.param, relay, backend)
         backend.close()
 
