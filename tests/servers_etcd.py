@@ -74,7 +74,7 @@ class EtcdServer(Server):
         with suppress(OSError, KeyError, http.client.HTTPException):
             return "leader" in self.ask("/v3/maintenance/status")
         # With TLS it answers nobody here without a certificate.
-        return self.scheme == "https" and '"msg":"ready to serve client requests"' in self.process.log()
+        return self.scheme == "https" and "elected leader" in self.process.log()
 
     def ask(self, path: str, **wish: object) -> dict[str, Any]:
         """Ask the JSON gateway."""

@@ -140,7 +140,7 @@ class Entry:
             case [str(owner), int(permits), ttl, joined, since, int(base), str(ear), str(info)]:
                 return cls(owner, permits, number(ttl), number(joined), number(since), base, ear, info, *revisions)
             case _:
-                return cls(repr(kv.key), 1, 0.0, 0.0, 0.0, 0, "", "", *revisions)
+                return cls(_last_part(kv.key), 1, 0.0, 0.0, 0.0, 0, "", "", *revisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Away:
             case [str(ticket), int(permits), since, until, str(info)]:
                 return cls(ticket, permits, number(since), number(until), info)
             case _:
-                return cls(repr(kv.key), 1, 0.0, 0.0, "")
+                return cls(_last_part(kv.key), 1, 0.0, 0.0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,3 +244,8 @@ def _read(value: bytes) -> Any:
 
 def _escaped(text: str) -> bytes:
     return text.replace("%", "%25").replace("/", "%2F").encode()
+
+
+def _last_part(key: bytes) -> str:
+    text = key.rpartition(b"/")[2].decode(errors="replace")
+    return text.replace("%2F", "/").replace("%25", "%")

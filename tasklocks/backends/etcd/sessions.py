@@ -90,11 +90,16 @@ class Sessions:
 
     def retention(self) -> int:
         """Return an etcd lease for what outlives its use by RETENTION, and not much more."""
-        now, kept = clock.now(), self._retention
-        if kept is None or kept.alive_until - now < RETENTION:
-            lease, ttl = self._transport.grant(math.ceil(1.5 * RETENTION))
-            self._retention = kept = Session(lease, ttl, now + ttl, now)
-        return kept.id
+        kept = self._retention
+        if kept is not None and kept.alive_until - clock.now() >= RETENTION:
+            return kept.id
+        with self._lock:
+            if self._retention is kept:
+                now = clock.now()
+                lease, ttl = self._transport.grant(math.ceil(1.5 * RETENTION))
+                self._retention = Session(lease, ttl, now + ttl, now)
+            kept = self._retention
+        return kept.id if kept is not None else self.retention()
 
     def once(self, seconds: float) -> int:
         """Return a new etcd lease that nobody keeps alive."""
