@@ -109,8 +109,7 @@ def _keeping(limit: Limit, held: Held, owner: str, keep: float) -> Any:
 
 
 def _write(limit: Limit, header: Header) -> Any:
-    content = written_header(limit.name, header.capacity, header.usual_hold)
-    return limit.session.write(limit.path, content, header.version)
+    return limit.session.write(limit.path, written_header(limit.name, header), header.version)
 
 
 def leave(limit: Limit, seat: Seat) -> bool:

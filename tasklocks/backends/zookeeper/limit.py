@@ -101,7 +101,7 @@ class Limit:
         """Create the limit's node, and what is above it."""
         # The server forgets idle limits after a minute; what this process still knows of it is as good.
         last = self.known.headers.get(self.path, Header(capacity, None, 0))
-        content = written_header(self.name, last.capacity, last.usual_hold)
+        content = written_header(self.name, last)
         above = self.session.container(self.path.rpartition("/")[0])
         if missing(self.session.ask(above, self.session.container(self.path, content))[1]):
             self.session.make_root()
@@ -178,7 +178,7 @@ class Limit:
                 continue
             if stays:
                 return settled
-            if self.write_header(replace(view.header, capacity=wanted)):
+            if self.write_header(_with_capacity(view.header, wanted, settled.now)):
                 replaced = view.header.capacity or None
         raise BackendUnavailable(f"the limit {self.name!r} changes faster than it can be read")
 
@@ -190,7 +190,7 @@ class Limit:
 
     def write_header(self, header: Header) -> bool:
         """Replace the header unless somebody else did; tell whether it was done."""
-        content = written_header(self.name, header.capacity, header.usual_hold)
+        content = written_header(self.name, header)
         (answer,) = self.session.ask(self.session.write(self.path, content, header.version))
         if isinstance(answer, Exception):
             return False
@@ -281,6 +281,10 @@ def serve(settled: Settled) -> Settled:
             break
         settled.granted.append(node)
     return settled
+
+
+def _with_capacity(header: Header, capacity: int, now: float) -> Header:
+    return replace(header, capacity=capacity, lowered=now if capacity < header.capacity else header.lowered)
 
 
 def _lasts(known: Row, now: float) -> bool:

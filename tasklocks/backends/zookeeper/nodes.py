@@ -78,11 +78,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a limit's own node holds."""
+    """What a limit's own node holds; `lowered` is the server time at which the capacity last became smaller."""
 
     capacity: int
     usual_hold: float | None
     version: int
+    lowered: float = 0.0
 
 
 def digest(text: str) -> str:
@@ -154,16 +155,18 @@ def row(node: Node, content: bytes, stat: Any, token: int) -> Row:
     )
 
 
-def written_header(name: str, capacity: int, usual_hold: float | None) -> bytes:
+def written_header(name: str, header: Header) -> bytes:
     """Return the content of a limit's own node; the name is for people who look at it."""
-    return json.dumps({"name": name, "capacity": capacity, "usual_hold": usual_hold}).encode()
+    said = {"capacity": header.capacity, "usual_hold": header.usual_hold, "lowered": header.lowered}
+    return json.dumps({"name": name, **said}).encode()
 
 
 def read_header(content: bytes, version: int) -> Header:
     """Return what a limit's own node says."""
     said = _object(content)
     hold = said.get("usual_hold")
-    return Header(int(_number(said.get("capacity"))), None if hold is None else _number(hold), version)
+    capacity, lowered = int(_number(said.get("capacity"))), _number(said.get("lowered"))
+    return Header(capacity, None if hold is None else _number(hold), version, lowered)
 
 
 def _component(text: str) -> str:

@@ -15,6 +15,7 @@ from tasklocks.backends.zookeeper.nodes import (
     LEASE,
     LEASES,
     WAITER,
+    Header,
     Node,
     Row,
     digest,
@@ -30,6 +31,7 @@ from tasklocks.types import AcquireRequest, Busy, Grant
 
 __all__ = ["Wish", "held_as", "take"]
 
+_LOWERED_FOR = 10.0  # seconds after which nobody is left who was granted under a larger capacity and did not take it
 _BUSY_FOR = 1.0  # seconds for which a limit at which somebody had to wait is taken for busy
 
 
@@ -171,8 +173,11 @@ def _watches(limit: Limit, seat: Seat, settled: Settled, node: Node) -> bool:
 
 def _looks_busy(wish: Wish) -> bool:
     place = wish.request.place
-    listens = place is not None and place.address is not None
-    return listens and wish.limit.known.busy.get(wish.limit.path, 0.0) > wish.asked
+    limit, known = wish.limit, wish.limit.known
+    if place is None or place.address is None or known.busy.get(limit.path, 0.0) <= wish.asked:
+        return False
+    header = known.headers.get(limit.path)
+    return header is not None and _is_plain(wish, header)
 
 
 def _join(wish: Wish) -> Grant | Busy | None:
@@ -195,13 +200,19 @@ def _join(wish: Wish) -> Grant | Busy | None:
     session.note_time(created[1].ctime)
     seat.row = row(line.node_of(seat), content, created[1], session.token(created[1].czxid))
     seen = turn.seen(limit, seat, queue, top)
-    if _twin(seen.leases, seen.mine) is not None:
-        session.ask(session.delete(seat.path))
-        known.forget(seat)
-        known.busy.pop(limit.path, None)
-        return None
-    # A new capacity is the business of a thorough look.
-    return _take_place(wish, seat, seen) if seen.header.capacity == request.capacity else None
+    if _is_plain(wish, seen.header) and _twin(seen.leases, seen.mine) is None:
+        return _take_place(wish, seat, seen)
+    # An own lease or a new capacity is the business of a thorough look, before there is a place.
+    session.ask(session.delete(seat.path))
+    known.forget(seat)
+    known.busy.pop(limit.path, None)
+    return None
+
+
+def _is_plain(wish: Wish, header: Header) -> bool:
+    """Tell whether permits are as many as they were, so that who fits is who is granted."""
+    settled = wish.limit.session.server_time() - header.lowered > _LOWERED_FOR
+    return settled and header.capacity == wish.request.capacity
 
 
 def _take_place(wish: Wish, seat: Seat, seen: turn.Turn) -> Grant | Busy | None:
