@@ -13,6 +13,7 @@ from tasklocks.errors import (
     TaskLocksError,
 )
 from tasklocks.leases import Lease, current_lease
+from tasklocks.ratelimit import RateLimit
 from tasklocks.semaphore import Lock, Semaphore
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LockBusy",
     "LockTimeout",
     "LockedTask",
+    "RateLimit",
     "Semaphore",
     "TaskLocksError",
     "connect",

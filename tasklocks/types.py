@@ -7,8 +7,27 @@ named `since` or `server_time` are on the backend's clock, as seconds since the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Literal
 
-__all__ = ["AcquireRequest", "Busy", "Capabilities", "Grant", "Holder", "LimitState", "Place", "Waiter"]
+__all__ = [
+    "AcquireRequest",
+    "Algorithm",
+    "Busy",
+    "Capabilities",
+    "Grant",
+    "Holder",
+    "LimitState",
+    "Pace",
+    "Place",
+    "Refused",
+    "ReserveRequest",
+    "Slot",
+    "Waiter",
+]
+
+Algorithm = Literal["gcra", "sliding", "fixed"]
+"""How a rate counts: even pacing with a burst; never more in any window; a quota of each calendar window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +195,65 @@ class LimitState:
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
     usual_hold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """One rate.
+
+    Attributes:
+        limit: how much may start in each period: a sum of costs.
+        period: seconds.
+        burst: how much may start at once after a pause (`gcra` only); None: each start waits for its own share.
+        algorithm: how it counts.
+        zone: the time zone of a calendar quota (`fixed` only); None: UTC.
+    """
+
+    limit: float
+    period: float
+    burst: float | None = None
+    algorithm: Algorithm = "gcra"
+    zone: tzinfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveRequest:
+    """One caller's wish to start something as soon as its rate allows.
+
+    Attributes:
+        name: the rate limit.
+        paces: the rates; all must hold.
+        cost: how much of each the start takes.
+        max_wait: seconds; a start that would be later is refused. None: without bound.
+    """
+
+    name: str
+    paces: tuple[Pace, ...]
+    cost: float = 1.0
+    max_wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A reserved start.
+
+    Attributes:
+        start: backend's clock, in seconds since the epoch.
+        made: backend's clock; when it was reserved.
+        wait: seconds from then until the start.
+    """
+
+    start: float
+    made: float
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was reserved, for it would start too late.
+
+    Attributes:
+        wait: seconds until the earliest start there was.
+    """
+
+    wait: float

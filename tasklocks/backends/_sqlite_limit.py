@@ -44,6 +44,8 @@ CREATE TABLE tasklocks_waiters (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX tasklocks_waiters_ticket ON tasklocks_waiters (name, ticket, away);
 CREATE INDEX tasklocks_waiters_until ON tasklocks_waiters (name, until);
+CREATE TABLE tasklocks_texts (name TEXT PRIMARY KEY, text TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX tasklocks_texts_until ON tasklocks_texts (until);
 """
 
 # One SELECT reads all that a step needs: the limit, when the first place in line lapses (None: nobody waits), the

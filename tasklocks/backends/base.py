@@ -8,10 +8,11 @@ does it, and a step that frees a permit hands it on by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+from tasklocks.rates import RateState
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Refused, ReserveRequest, Slot
 
 __all__ = [
     "GRANT_TTL",
@@ -20,7 +21,9 @@ __all__ = [
     "RETENTION",
     "WAITER_TTL",
     "Backend",
+    "Change",
     "Listener",
+    "ReservesByUpdate",
     "moving_average",
 ]
 
@@ -38,6 +41,11 @@ RETENTION = 3600.0
 
 HOLD_WEIGHT = 0.2
 """The weight of the newest hold in the moving average of hold times."""
+
+
+T = TypeVar("T")
+Change = Callable[[str, float], tuple[str, float, T]]
+"""From a text and the backend's clock to the new text, the seconds to keep it, and an answer."""
 
 
 class Listener(Protocol):
@@ -98,6 +106,21 @@ class Backend(Protocol):
     def inspect(self, name: str) -> LimitState:
         """Return all that is known about the limit; changes nothing that others can see."""
 
+    def update(self, name: str, change: Change[T]) -> T:
+        """Replace the text that is kept under `name` by what `change` makes of it, and return its answer.
+
+        One atomic step, as others see it. Texts are small, and apart from the limits of the same names.
+
+        Args:
+            name: which text; one that was never written, or was forgotten, is empty.
+            change: gets the text and the backend's clock (seconds since the epoch); returns the new text, for how many
+                seconds to keep it, and the answer. It may be called several times, so it changes nothing else. A text
+                that stays as it was is not written.
+        """
+
+    def reserve(self, request: ReserveRequest) -> Slot | Refused:
+        """Reserve the earliest start that the request's rates allow, or nothing if that is too late."""
+
     def listen(self, owner: str) -> Listener:
         """Return an ear for `owner`."""
 
@@ -107,6 +130,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close this process's connections; the backend can be used again afterwards."""
+
+
+class ReservesByUpdate:
+    """Makes `reserve` of `update`, for backends that have nothing quicker."""
+
+    def reserve(self: Backend, request: ReserveRequest) -> Slot | Refused:
+        """See `Backend.reserve`."""
+
+        def change(text: str, now: float) -> tuple[str, float, Slot | Refused]:
+            state = RateState.read(text)
+            answer = state.reserve(request.paces, request.cost, now, request.max_wait)
+            return state.written(), state.lasts(request.paces, now) + RETENTION, answer
+
+        return self.update(request.name, change)
 
 
 def moving_average(average: float | None, hold: float) -> float:

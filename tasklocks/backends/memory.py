@@ -10,15 +10,25 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.base import GRANT_TTL, HOLDERS_SHOWN, RETENTION, moving_average
+from tasklocks.backends.base import (
+    GRANT_TTL,
+    HOLDERS_SHOWN,
+    RETENTION,
+    Change,
+    ReservesByUpdate,
+    moving_average,
+)
 from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, Holder, LimitState, Place, Waiter
 
 __all__ = ["MemoryBackend"]
 
 _PRUNE_EVERY = 1000
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -75,8 +85,10 @@ class _Limit:
         return granted
 
     def idle_since(self, now: float) -> float:
-        busy = self.leases or self.queue or self.away
-        return 0.0 if busy else now - self.used_at
+        # Not whether there are any: nobody drops what ends on a limit that is not asked for again.
+        ends = [each.expires for each in self.leases.values()]
+        ends += [each.until for line in (self.queue, self.away) for each in line.values()]
+        return now - max([self.used_at, *ends])
 
 
 class _Listener:
@@ -103,6 +115,7 @@ class _Store:
         self.lock = threading.Lock()
         self.limits: dict[str, _Limit] = {}
         self.listeners: dict[str, _Listener] = {}
+        self.texts: dict[str, tuple[str, float]] = {}
         self.steps = 0
 
     def settled(self, name: str, now: float) -> _Limit:
@@ -113,6 +126,7 @@ class _Store:
         self.steps += 1
         if self.steps % _PRUNE_EVERY == 0:
             self.limits = {key: each for key, each in self.limits.items() if each.idle_since(now) < RETENTION}
+            self.texts = {key: each for key, each in self.texts.items() if each[1] > time.time()}
         return limit
 
     def wake(self, owners: Sequence[str]) -> None:
@@ -121,7 +135,7 @@ class _Store:
                 listener.event.set()
 
 
-class MemoryBackend:
+class MemoryBackend(ReservesByUpdate):
     """Limits in the memory of this process; a forked child starts with none."""
 
     capabilities = Capabilities(push=True, server_clock=False, strict_order=True, multi_host=False)
@@ -194,6 +208,17 @@ class MemoryBackend:
                 tuple(_waiter(ticket, each) for ticket, each in waiters if each.until > now),
                 limit.usual_hold,
             )
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Backend.update`."""
+        store, now = self._store(), time.time()
+        with store.lock:
+            text, until = store.texts.get(name, ("", 0.0))
+            text = text if until > now else ""
+            new, keep, answer = change(text, now)
+            if new != text:
+                store.texts[name] = new, now + keep
+            return answer
 
     def listen(self, owner: str) -> _Listener:
         """See `Backend.listen`."""

@@ -25,10 +25,11 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from tasklocks.backends import _sqlite_line as line
+from tasklocks.backends import _sqlite_texts as texts
 from tasklocks.backends._sqlite_ears import PUSH, Ears, Listener, Sleeper
 from tasklocks.backends._sqlite_limit import Knock, Limit, holders, inspect, look, prune
 from tasklocks.backends._sqlite_store import Store
-from tasklocks.backends.base import HOLDERS_SHOWN
+from tasklocks.backends.base import HOLDERS_SHOWN, Change, ReservesByUpdate
 from tasklocks.errors import BackendUnavailable, ConfigurationError
 from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
@@ -41,7 +42,7 @@ _TIMEOUT = 5.0
 _PRUNE_EVERY = 1000
 
 
-class SQLiteBackend:
+class SQLiteBackend(ReservesByUpdate):
     """Limits in an SQLite database.
 
     Args:
@@ -98,6 +99,11 @@ class SQLiteBackend:
         """See `Backend.inspect`."""
         return self._store().read(lambda db, now: inspect(db, self._prefix + name, name, now))
 
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Backend.update`."""
+        key = self._prefix + name
+        return self._step(lambda db, now: (texts.update(db, key, change), []))
+
     def listen(self, owner: str) -> Listener | Sleeper:
         """See `Backend.listen`."""
         return self._ears().listener(owner, self._granted_to) if PUSH else Sleeper()
@@ -134,6 +140,7 @@ class SQLiteBackend:
     def _pruning(self, work: Callable[[Cursor, float], T]) -> Callable[[Cursor, float], T]:
         def both(db: Cursor, now: float) -> T:
             self._pruned_to = prune(db, self._pruned_to, now)
+            texts.forget_old(db)
             return work(db, now)
 
         return both

@@ -11,24 +11,38 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.redis import _url
+from tasklocks.backends.base import Change, ReservesByUpdate
+from tasklocks.backends.redis import _texts, _url
 from tasklocks.backends.redis._calls import Call, Calls
 from tasklocks.backends.redis._ears import Ears, Listener
 from tasklocks.backends.redis._scripts import ACQUIRE, FORCE_RELEASE, INSPECT, RELEASE, RENEW, Script, micros, packed
 from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, Holder, LimitState, Place, Waiter
+from tasklocks.types import (
+    AcquireRequest,
+    Busy,
+    Capabilities,
+    Grant,
+    Holder,
+    LimitState,
+    Place,
+    Refused,
+    ReserveRequest,
+    Slot,
+    Waiter,
+)
 
 __all__ = ["RedisBackend"]
 
 _KEYS = ("meta", "leases", "line", "lapses", "away", "away_lapses")
+T = TypeVar("T")
 _NOWHERE = Place("", 0.0)
 
 
-class RedisBackend:
+class RedisBackend(ReservesByUpdate):
     """The limits of all processes that use the same database of the same Redis under the same prefix."""
 
     capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True)
@@ -95,6 +109,20 @@ class RedisBackend:
             float(hold) if hold else None,
         )
 
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Backend.update`."""
+        return _texts.update(self._run, self._text_key(name), change)
+
+    def reserve(self, request: ReserveRequest) -> Slot | Refused:
+        """See `Backend.reserve`."""
+        if any(pace.algorithm != "gcra" for pace in request.paces):
+            return super().reserve(request)
+        try:
+            return _texts.reserve_evenly(self._calls().run, self._text_key(request.name), request)
+        except AnswerLost:
+            # Reserved or not: one more costs a slot at the most, none would cost the rate.
+            return _texts.reserve_evenly(self._calls().run, self._text_key(request.name), request)
+
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
         return self._ears().listener(owner)
@@ -120,6 +148,9 @@ class RedisBackend:
         except AnswerLost:
             # A server that restarted closed the connections; every step but a release may be done twice.
             return self._calls().run(call)
+
+    def _text_key(self, name: str) -> bytes:
+        return _texts.text_key(f"{self._prefix}:{{{_escaped(name)}}}")
 
     def _made_keys(self, name: str) -> tuple[bytes, bytes]:
         """Return the first key of a limit, and all of them as they are sent, with their number in front."""

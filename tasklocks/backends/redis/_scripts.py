@@ -9,7 +9,19 @@ from pathlib import Path
 
 from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION
 
-__all__ = ["ACQUIRE", "FORCE_RELEASE", "INSPECT", "RELEASE", "RENEW", "Script", "micros", "packed"]
+__all__ = [
+    "ACQUIRE",
+    "FORCE_RELEASE",
+    "INSPECT",
+    "READ_TEXT",
+    "RELEASE",
+    "RENEW",
+    "RESERVE",
+    "WRITE_TEXT",
+    "Script",
+    "micros",
+    "packed",
+]
 
 _DEAF_AT_MOST = 100  # waiters that one step passes over
 
@@ -62,3 +74,6 @@ RENEW = _script("limit", "line", "renew")
 RELEASE = _script("limit", "release_alone", "line", "release")
 FORCE_RELEASE = _script("limit", "line", "force_release")
 INSPECT = _script("limit", "line", "inspect")
+RESERVE = _script("reserve")
+READ_TEXT = _script("read_text")
+WRITE_TEXT = _script("write_text")

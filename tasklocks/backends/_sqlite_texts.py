@@ -1,0 +1,33 @@
+"""Small texts by name in SQLite, each forgotten when its time is over."""
+
+from __future__ import annotations
+
+import time
+from sqlite3 import Cursor
+from typing import TypeVar
+
+from tasklocks.backends.base import Change
+
+__all__ = ["forget_old", "update"]
+
+T = TypeVar("T")
+
+_READ = "SELECT text FROM tasklocks_texts WHERE name = ? AND until > ?"
+_WRITE = "INSERT OR REPLACE INTO tasklocks_texts (name, text, until) VALUES (?, ?, ?)"
+_FORGET = "DELETE FROM tasklocks_texts WHERE name IN (SELECT name FROM tasklocks_texts WHERE until <= ? LIMIT 1000)"
+
+
+def update(db: Cursor, key: str, change: Change[T]) -> T:
+    """See `Backend.update`."""
+    # The wall clock: what is reserved is named in messages, which may outlive this run of the host.
+    now = time.time()
+    found = db.execute(_READ, (key, now)).fetchone()
+    text, keep, answer = change(found[0] if found else "", now)
+    if not found or text != found[0]:
+        db.execute(_WRITE, (key, text, now + keep))
+    return answer
+
+
+def forget_old(db: Cursor) -> None:
+    """Forget texts whose time is over, a bounded number at once."""
+    db.execute(_FORGET, (time.time(),))

@@ -1,0 +1,162 @@
+"""Three ways to count starts. Each answers the earliest start from a moment on, and books one.
+
+Reservations are first come, first served: a later one never starts before an earlier one, so what is booked for later
+is never overtaken.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from tasklocks.types import Algorithm, Pace
+
+__all__ = ["Counter", "counter"]
+
+_STARTS_KEPT = 256  # of a sliding window; starts closer together than a 256th of it are counted as one
+_CALENDAR = {3600.0: "hour", 86400.0: "day", 31 * 86400.0: "month"}
+
+
+class Counter(Protocol):
+    """What one pace of a limit has counted."""
+
+    def earliest(self, at: float, cost: float) -> float:
+        """Return the first moment from `at` on at which `cost` may start."""
+
+    def book(self, start: float, cost: float) -> None:
+        """Count a start."""
+
+    def shift(self, by: float, now: float) -> None:
+        """Move all that lies ahead of `now` by so many seconds."""
+
+    def ends(self) -> float:
+        """Return from when on nothing of what was counted matters; the backend's clock."""
+
+    def kept(self, now: float) -> Any:
+        """Return what to keep, for JSON."""
+
+
+class _Gcra:
+    """Even pacing with a burst: the generic cell rate algorithm (ITU-T I.371), in its virtual scheduling form."""
+
+    def __init__(self, pace: Pace, kept: Any) -> None:
+        self._each = pace.period / pace.limit
+        self._burst = pace.burst
+        self._arrival = float(kept or 0.0)  # the theoretical arrival time of the next start
+
+    def earliest(self, at: float, cost: float) -> float:
+        credit = 0.0 if self._burst is None else self._burst - cost
+        return max(at, self._arrival - credit * self._each)
+
+    def book(self, start: float, cost: float) -> None:
+        self._arrival = max(self._arrival, start) + cost * self._each
+
+    def shift(self, by: float, now: float) -> None:
+        self._arrival += by
+
+    def ends(self) -> float:
+        return self._arrival + (self._burst or 0.0) * self._each
+
+    def kept(self, now: float) -> Any:
+        return self._arrival
+
+
+class _Sliding:
+    """Never more than the limit in any window of the period's length."""
+
+    def __init__(self, pace: Pace, kept: Any) -> None:
+        self._limit, self._period = pace.limit, pace.period
+        self._starts: list[list[float]] = kept or []  # first start, last start, cost
+
+    def earliest(self, at: float, cost: float) -> float:
+        start = max(at, self._starts[-1][1]) if self._starts else at
+        used = sum(each[2] for each in self._starts if each[1] > start - self._period)
+        for _, last, past in self._starts:
+            if used + cost <= self._limit:
+                break
+            if last > start - self._period:
+                start, used = max(start, last + self._period), used - past
+        return start
+
+    def book(self, start: float, cost: float) -> None:
+        if self._starts and start - self._starts[-1][0] < self._period / _STARTS_KEPT:
+            # Counted as of the later one: it may cost a moment, it never lets one too many start.
+            self._starts[-1][1:] = [start, self._starts[-1][2] + cost]
+        else:
+            self._starts.append([start, start, cost])
+
+    def shift(self, by: float, now: float) -> None:
+        for each in self._starts:
+            if each[1] > now:
+                each[0], each[1] = each[0] + by, each[1] + by
+
+    def ends(self) -> float:
+        return self._starts[-1][1] + self._period if self._starts else 0.0
+
+    def kept(self, now: float) -> Any:
+        return [each for each in self._starts if each[1] > now - self._period]
+
+
+class _Fixed:
+    """A quota for each window of the calendar in a time zone, or for each stretch of the period's length since 1970."""
+
+    def __init__(self, pace: Pace, kept: Any) -> None:
+        self._pace = pace
+        self._used: list[list[float]] = kept or []  # window's begin, cost; the last is the newest
+
+    def earliest(self, at: float, cost: float) -> float:
+        begin, end = _window(self._pace, max(at, self._used[-1][0]) if self._used else at)
+        while self._taken(begin) + cost > self._pace.limit:
+            begin, end = _window(self._pace, end)
+        return max(at, begin)
+
+    def book(self, start: float, cost: float) -> None:
+        begin = _window(self._pace, start)[0]
+        if self._used and self._used[-1][0] == begin:
+            self._used[-1][1] += cost
+        else:
+            self._used.append([begin, cost])
+
+    def shift(self, by: float, now: float) -> None:
+        booked, self._used = self._used, []
+        for begin, cost in booked:
+            self.book(begin + by if begin > now else begin, cost)
+
+    def ends(self) -> float:
+        return _window(self._pace, self._used[-1][0])[1] if self._used else 0.0
+
+    def kept(self, now: float) -> Any:
+        return [each for each in self._used if _window(self._pace, each[0])[1] > now]
+
+    def _taken(self, begin: float) -> float:
+        return sum(cost for each, cost in self._used if each == begin)
+
+
+def counter(pace: Pace, kept: Any) -> Counter:
+    """Return what `pace` counts by, from what was kept; None: nothing yet."""
+    kinds: dict[Algorithm, type[_Gcra] | type[_Sliding] | type[_Fixed]]
+    kinds = {"gcra": _Gcra, "sliding": _Sliding, "fixed": _Fixed}
+    return kinds[pace.algorithm](pace, kept)
+
+
+def _window(pace: Pace, at: float) -> tuple[float, float]:
+    """Return begin and end of the window that `at` lies in, as seconds since the epoch."""
+    unit = _CALENDAR.get(pace.period)
+    if pace.zone is None or unit is None:
+        begin = math.floor(at / pace.period) * pace.period
+        return begin, begin + pace.period
+    local = datetime.fromtimestamp(at, pace.zone)
+    first = local.replace(minute=0, second=0, microsecond=0)
+    if unit != "hour":
+        first = first.replace(hour=0, day=1 if unit == "month" else first.day, fold=0)
+    return first.timestamp(), _next(first, unit).timestamp()
+
+
+def _next(first: datetime, unit: str) -> datetime:
+    if unit == "hour":
+        # On the clock that never jumps: a wall clock has an hour twice a year that is not one.
+        return datetime.fromtimestamp(first.timestamp() + 3600, first.tzinfo)
+    if unit == "day":
+        return first + timedelta(days=1)
+    return (first.replace(day=28) + timedelta(days=4)).replace(day=1)
