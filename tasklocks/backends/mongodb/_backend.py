@@ -93,18 +93,16 @@ class MongoBackend:
         return renewed(grant, self._step(grant.name, steps.renew(grant.owner, grant.ttl)), asked_at)
 
     def _acquired_quickly(self, request: AcquireRequest) -> dict[str, Any] | None:
-        free = self._quiet.free(request.name)
-        if free is None or free < request.permits:
+        if not self._quiet.has(request.name, request.permits):
             return None
-        self._quiet.note(request.name, free - request.permits)
+        self._quiet.change(request.name, -request.permits)
         found = self._server().step(self._prefix + request.name, quick.acquire(request))
         return found if found and "lease" in found else None
 
     def _released_quickly(self, name: str, owner: str) -> bool:
-        free = self._quiet.free(name)
-        if free is None:
+        if not self._quiet.is_fresh(name):
             return False
-        self._quiet.note(name, free + 1)
+        self._quiet.change(name, 1)
         found = self._server().step(self._prefix + name, quick.release(owner))
         return bool(found and found["ended"])
 

@@ -121,7 +121,7 @@ def next_token() -> dict[str, Any]:
     """Return a token that is larger than all before."""
     # The server's time keeps tokens growing even if the document was deleted meanwhile.
     microseconds = {"$multiply": [{"$toLong": NOW}, Int64(1000)]}
-    return {"$max": [{"$add": [{"$ifNull": ["$token", Int64(0)]}, 1]}, microseconds]}
+    return {"$max": [{"$add": ["$token", 1]}, microseconds]}
 
 
 def granted(request: AcquireRequest) -> dict[str, Any]:

@@ -6,8 +6,10 @@ does the same where there is nothing to settle, and nothing at all elsewhere: th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from tasklocks import clock
 from tasklocks.backends.base import RETENTION
 from tasklocks.backends.mongodb._expressions import EMPTY, GONE, NOW, Step, after, if_, is_there, key_of
 from tasklocks.backends.mongodb._limit import free, granted, hold_counted_in, is_open, next_token
@@ -16,26 +18,40 @@ from tasklocks.types import AcquireRequest
 __all__ = ["Quiet", "acquire", "release"]
 
 _REMEMBERED = 10_000
+_MOMENT = 0.02
 
 
 class Quiet:
-    """How many permits are probably free, of the limits for which nobody listened when this process last looked."""
+    """How many permits are probably free, of the limits for which nobody listened when this process last looked.
+
+    A quick step that turns out vain costs a round trip more. So a lease that was held for a while is released by a full
+    step: somebody may stand in line by now, and what a full step costs more does not matter after such a hold.
+    """
 
     def __init__(self) -> None:
-        self._free: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, float]] = {}
 
-    def free(self, name: str) -> int | None:
-        """Return how many are free, as far as known; None if somebody listened, or nothing is known."""
-        return self._free.get(name)
+    def has(self, name: str, permits: int) -> bool:
+        """Tell whether so many permits are free, as far as known."""
+        return self._seen.get(name, (-1, 0.0))[0] >= permits
+
+    def is_fresh(self, name: str) -> bool:
+        """Tell whether nobody listened a moment ago."""
+        return clock.now() - self._seen.get(name, (0, -math.inf))[1] < _MOMENT
 
     def note(self, name: str, free: int | None) -> None:
         """Remember how many are free; None if somebody listens, or there is no such limit."""
         if free is None:
-            self._free.pop(name, None)
+            self._seen.pop(name, None)
             return
-        if len(self._free) >= _REMEMBERED:
-            self._free.clear()
-        self._free[name] = free
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.clear()
+        self._seen[name] = free, clock.now()
+
+    def change(self, name: str, by: int) -> None:
+        """Remember that so many more are free now."""
+        free, _ = self._seen.get(name, (0, 0.0))
+        self.note(name, free + by)
 
 
 def acquire(request: AcquireRequest) -> Step:

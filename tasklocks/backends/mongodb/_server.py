@@ -81,7 +81,8 @@ class Server:
         """Leave word for waiters; nobody waits for an answer, and it may be lost."""
         unacknowledged = self._database.get_collection(KNOCKS, write_concern=WriteConcern(w=0))
         with suppress(PyMongoError):
-            unacknowledged.insert_many(knocks, ordered=False)
+            for each in knocks:  # rarely more than one
+                unacknowledged.insert_one(each)
 
     def tail(self, address: str) -> Cursor[dict[str, Any]]:
         """Return a cursor that goes on yielding what is left for `address`."""
