@@ -43,8 +43,9 @@ class _Life:
 
     @property
     def lapsed(self) -> bool:
-        """Whether its time ran out before its holder ended it or was told."""
-        return not self.spans or self.end is None or self.spans[-1][1] < self.end.at
+        """Whether its time ran out before its holder, which lives, ended it or was told."""
+        lives = self.end is not None and self.end.what != "killed"
+        return lives and (not self.spans or self.spans[-1][1] < self.end.at)
 
     def __str__(self) -> str:
         spans = ", ".join(f"{start:.4f} to {end:.4f}" for start, end in self.spans) or "never"
@@ -96,7 +97,7 @@ def check(records: Sequence[Record], capacities: Mapping[str, int], *, watched: 
         at_once[limit], crowds = _crowds(those, capacities[limit])
         complaints += [*crowds, *_tokens(those, capacities[limit])]
     complaints += [*_unfounded(records, lives), *_endless(lives.values(), killed), *_written_twice(records)]
-    return Verdict(tuple(complaints), len(lives), *_counts(records, lives.values(), killed), at_once)
+    return Verdict(tuple(complaints), len(lives), *_counts(records, lives.values(), len(killed)), at_once)
 
 
 def _lives(records: Sequence[Record], watched: bool) -> dict[tuple[str, str, int], _Life]:
@@ -222,7 +223,7 @@ def _written_twice(records: Sequence[Record]) -> list[str]:
     return complaints
 
 
-def _counts(records: Sequence[Record], lives: Iterable[_Life], killed: set[int]) -> tuple[int, int, int, int, int, int]:
+def _counts(records: Sequence[Record], lives: Iterable[_Life], killed: int) -> tuple[int, int, int, int, int, int]:
     count = Counter(record.what for record in records)
-    lapsed = sum(life.lapsed for life in lives if life.first.pid not in killed)
-    return count["renewed"], count["told"], lapsed, len(killed), count["wrote"], count["refused"]
+    lapsed = sum(life.lapsed for life in lives)
+    return count["renewed"], count["told"], lapsed, killed, count["wrote"], count["refused"]
