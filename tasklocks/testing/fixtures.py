@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -10,7 +11,29 @@ from tasklocks import connect
 from tasklocks.backends import Backend
 from tasklocks.testing.asking import Line
 
-__all__ = ["backend", "line", "process_backend_url", "shared_by_processes", "ttl"]
+__all__ = [
+    "Restartable",
+    "backend",
+    "left_for_ever",
+    "line",
+    "process_backend_url",
+    "restartable",
+    "shared_by_processes",
+    "ttl",
+]
+
+
+@dataclass(frozen=True)
+class Restartable:
+    """An empty backend, and how to restart the server behind it.
+
+    Attributes:
+        url: of the backend.
+        restart: stops the server and starts it again; returns when it answers.
+    """
+
+    url: str
+    restart: Callable[[], object]
 
 
 @pytest.fixture
@@ -47,3 +70,15 @@ def line(backend: Backend) -> Iterator[Line]:
 def ttl(backend: Backend) -> float:
     """A short time to live that the backend can keep."""
     return max(0.4, backend.capabilities.min_ttl)
+
+
+@pytest.fixture
+def restartable() -> Restartable:
+    """An empty backend on a server that the test may restart."""
+    pytest.skip("override `restartable` to restart the server of this backend")
+
+
+@pytest.fixture
+def left_for_ever() -> Callable[[], int]:
+    """Return a function that counts what is in the store and will never be removed by itself."""
+    pytest.skip("override `left_for_ever` to count what this backend leaves in its store")
