@@ -19,7 +19,7 @@ from tests.conftest import require
 from tests.line import LONG, NAME, Line, taken
 from tests.processes import ChildProcess, eventually
 from tests.relay import Relay
-from tests.servers_mongodb import MongoReplicaSet, MongoServer
+from tests.servers_mongodb import MongoReplicaSet, MongoServer, StandaloneMongoServer
 from tests.storm.checker import check
 from tests.storm.hammer import CAPACITIES
 from tests.storm.records import read
@@ -56,6 +56,20 @@ def test_a_lease_survives_a_restart_of_the_server(server):
     assert backend.inspect(NAME).holders == ()
     assert taken(backend, "later").fencing_token > lease.fencing_token
     backend.close()
+
+
+@pytest.mark.parametrize("kind", [MongoServer, StandaloneMongoServer])
+def test_what_was_granted_just_before_the_server_was_killed_is_still_granted(tmp_path, kind):
+    require(kind)
+    with kind(tmp_path / "mongodb") as server:
+        backend = MongoBackend(server.url)
+        tokens = []
+        for turn in range(3):
+            tokens.append(taken(backend, f"o{turn}", capacity=9).fencing_token)
+            server.kill()
+            server.start()
+        assert [each.fencing_token for each in backend.inspect(NAME).holders] == tokens
+        backend.close()
 
 
 def test_who_waits_over_a_restart_gets_the_lease_by_itself(server):
