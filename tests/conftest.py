@@ -144,6 +144,12 @@ def left_for_ever(
     return counter(kind, backend_url, monkeypatch)
 
 
+@pytest.fixture(params=[400, pytest.param(10_000, marks=pytest.mark.soak)])
+def how_many(request: pytest.FixtureRequest) -> int:
+    """How many limits are used once to see what they leave behind."""
+    return request.param
+
+
 @pytest.fixture(params=BROKERS)
 def broker_url(request: pytest.FixtureRequest) -> str:
     """The URL of each kind of broker in turn."""

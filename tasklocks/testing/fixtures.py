@@ -14,6 +14,7 @@ from tasklocks.testing.asking import Line
 __all__ = [
     "Restartable",
     "backend",
+    "how_many",
     "left_for_ever",
     "line",
     "process_backend_url",
@@ -82,3 +83,9 @@ def restartable() -> Restartable:
 def left_for_ever() -> Callable[[], int]:
     """Return a function that counts what is in the store and will never be removed by itself."""
     pytest.skip("override `left_for_ever` to count what this backend leaves in its store")
+
+
+@pytest.fixture
+def how_many() -> int:
+    """How many limits are used once to see what they leave behind."""
+    return 1000

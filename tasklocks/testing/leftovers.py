@@ -8,8 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-import pytest
-
 from tasklocks.backends import Backend
 from tasklocks.testing.asking import away, look, taken
 from tasklocks.testing.forks import in_threads
@@ -20,24 +18,19 @@ FEW = 5
 _THREADS = 4
 
 
-COUNTS = [400, pytest.param(10_000, marks=pytest.mark.soak)]
-
-
-@pytest.mark.parametrize("count", COUNTS)
 def test_limits_that_were_used_once_are_not_kept_for_ever(
-    backend: Backend, left_for_ever: Callable[[], int], count: int
+    backend: Backend, left_for_ever: Callable[[], int], how_many: int
 ) -> None:
     def use(name: str) -> None:
         taken(backend, "a", name)
         backend.release(name, "a")
 
-    _for_each(count, use)
+    _for_each(how_many, use)
     assert left_for_ever() <= FEW
 
 
-@pytest.mark.parametrize("count", COUNTS)
 def test_limits_of_which_nobody_heard_again_are_not_kept_for_ever(
-    backend: Backend, left_for_ever: Callable[[], int], count: int
+    backend: Backend, left_for_ever: Callable[[], int], how_many: int
 ) -> None:
     """As a killed worker leaves them: one holds, one stays away, and the name is never used again."""
 
@@ -45,7 +38,7 @@ def test_limits_of_which_nobody_heard_again_are_not_kept_for_ever(
         taken(backend, "a", name, ttl=backend.capabilities.min_ttl)
         look(backend, "b", name, place=away("b", keep=0.1))
 
-    _for_each(count, abandon)
+    _for_each(how_many, abandon)
     assert left_for_ever() <= FEW
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-import pytest
-
 from tasklocks import BackendUnavailable, connect
 from tasklocks.testing.asking import LONG, NAME, look, taken
 from tasklocks.testing.fixtures import Restartable
@@ -19,7 +17,6 @@ T = TypeVar("T")
 _PATIENCE = 30.0
 
 
-@pytest.mark.slow
 def test_a_restart_of_the_server_makes_no_token_smaller_and_no_lease_double(restartable: Restartable) -> None:
     backend = connect(restartable.url)
     over = taken(backend, "before", "over")
