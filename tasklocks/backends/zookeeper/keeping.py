@@ -11,13 +11,14 @@ from tasklocks.backends.base import HOLD_WEIGHT, moving_average
 from tasklocks.backends.zookeeper import line
 from tasklocks.backends.zookeeper.known import Held, Seat
 from tasklocks.backends.zookeeper.limit import Limit, Settled, serve
-from tasklocks.backends.zookeeper.nodes import KEPT, WAITER, Header, Row, digest, node_name, written, written_header
+from tasklocks.backends.zookeeper.nodes import KEPT, WAITER, Header, Row, digest, node_name, written
 from tasklocks.backends.zookeeper.session import BadVersionError, failure, missing
 from tasklocks.backends.zookeeper.taking import held_as
 from tasklocks.types import Grant, LimitState, Waiter
 
 __all__ = ["force_release", "inspect", "leave", "release", "renew"]
 
+_TRIES = 30
 _SAME_HOLD = 0.01  # seconds by which the usual hold may be off before somebody writes it down
 
 
@@ -81,35 +82,50 @@ def release(limit: Limit, owner: str, keep: float) -> bool:
         return False
     limit.known.rows.pop(held.path, None)
     in_time = clock.now() < held.deadline
-    (answer,) = limit.session.ask(_keeping(limit, held, owner, keep) if keep > 0 else _ending(limit, held))
-    if isinstance(failure(answer), BadVersionError):
-        # Only what the header says of the usual hold is out of date.
-        (answer,) = limit.session.ask(limit.session.delete(held.path))
-    return failure(answer) is None and in_time
+    return (_keep_permits(limit, held, owner, keep) if keep > 0 else _end(limit, held)) and in_time
 
 
-def _ending(limit: Limit, held: Held) -> Any:
+def _end(limit: Limit, held: Held) -> bool:
     """End the lease, and write the usual hold down if it changed by much."""
-    session, header = limit.session, limit.known.headers.get(limit.path)
+    session, header = limit.session, _learned(limit, held)
     end = session.delete(held.path)
     if header is None:
-        return end
+        return failure(session.ask(end)[0]) is None
+    # The header first: who waits hears of it first, and then does not take the end of the lease for all that happened.
+    (answer,) = session.ask(session.together(limit.header_write(header), end))
+    if isinstance(failure(answer), BadVersionError):
+        # Somebody else wrote the header, so the usual hold is that one's.
+        return failure(session.ask(end)[0]) is None
+    if failure(answer) is None:
+        limit.known.headers[limit.path] = dataclasses.replace(header, version=answer[0].version)
+    return failure(answer) is None
+
+
+def _learned(limit: Limit, held: Held) -> Header | None:
+    """Return the header with a usual hold that the lease has changed by much; None if it has not."""
+    header = limit.known.headers.get(limit.path)
+    if header is None:
+        return None
     was, hold = header.usual_hold, moving_average(header.usual_hold, clock.now() - held.since)
     if was is not None and abs(hold - was) <= max(_SAME_HOLD, was * HOLD_WEIGHT / 2):
-        return end
-    return session.together(end, _write(limit, dataclasses.replace(header, usual_hold=hold)))
+        return None
+    return dataclasses.replace(header, usual_hold=hold)
 
 
-def _keeping(limit: Limit, held: Held, owner: str, keep: float) -> Any:
+def _keep_permits(limit: Limit, held: Held, owner: str, keep: float) -> bool:
     """Replace the lease by one that nobody can use and that ends `keep` seconds from now."""
     session = limit.session
     path = f"{limit.path}/{node_name(KEPT, held.permits, digest(owner))}"
     content = written(owner, keep, "", token=held.token)
-    return session.together(session.delete(held.path), session.part(path, content, sequence=True))
-
-
-def _write(limit: Limit, header: Header) -> Any:
-    return limit.session.write(limit.path, written_header(limit.name, header), header.version)
+    change = [session.delete(held.path), session.part(path, content, sequence=True)]
+    for _ in range(_TRIES):
+        header = limit.fresh_header()
+        changed = _learned(limit, held) or header
+        # The header changes with it in any case: who waits for the lease's end must not take this for one.
+        (answer,) = session.ask(session.together(limit.header_write(changed), *change))
+        if not isinstance(failure(answer), BadVersionError):
+            return failure(answer) is None
+    return False
 
 
 def leave(limit: Limit, seat: Seat) -> bool:

@@ -40,6 +40,9 @@ class Seat:
     until: the place is given up unless it is asked for again.
     row: its node, if it was read.
     look_at: the first lease in front may have ended without anyone telling.
+    front: what the head of the line waits for: paths of leases and their permits; empty if it is not the head.
+    header: of the limit, when `front` was all that was in front.
+    heard: what happened since: paths of nodes that ended, and `content_of` the limit.
     """
 
     limit: str
@@ -48,6 +51,9 @@ class Seat:
     until: float
     row: Row | None = None
     look_at: float = math.inf
+    front: dict[str, int] = field(default_factory=dict)
+    header: Header | None = None
+    heard: set[str] = field(default_factory=set)
     wake: threading.Event = field(default_factory=threading.Event)
 
 
@@ -75,9 +81,11 @@ class Watches:
         """Wake who waits for the node, once; for None wake all, for then all watches are gone."""
         with self._lock:
             told = list(self._seats) if path is None else [path, content_of(path)]
-            woken = [self._seats.pop(each, set()) for each in told]
-        for seats in woken:
+            woken = {each: self._seats.pop(each, set()) for each in told}
+        for each, seats in woken.items():
             for seat in seats:
+                # Whoever lost all watches has heard of nothing; it has to look.
+                seat.heard.add("" if path is None else each)
                 seat.wake.set()
 
     def leave(self, seat: Seat) -> None:

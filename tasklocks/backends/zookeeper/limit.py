@@ -125,11 +125,19 @@ class Limit:
         known = self.known.headers.get(self.path)
         if known is not None and known.version == version:
             return known
+        return self.fresh_header()
+
+    def fresh_header(self) -> Header:
+        """Read the limit's header."""
         (answer,) = self.session.ask(self.session.content(self.path))
         if missing(answer):
             return Header(0, None, -1)
         header = self.known.headers[self.path] = read_header(answer[0], answer[1].version)
         return header
+
+    def header_write(self, header: Header) -> Any:
+        """Replace the header, if it still is of the version that it was."""
+        return self.session.write(self.path, written_header(self.name, header), header.version)
 
     def nodes(self, folder: str, names: Iterable[str], kinds: Sequence[str]) -> list[Node]:
         """Return what the names tell, first come first."""
@@ -190,8 +198,7 @@ class Limit:
 
     def write_header(self, header: Header) -> bool:
         """Replace the header unless somebody else did; tell whether it was done."""
-        content = written_header(self.name, header)
-        (answer,) = self.session.ask(self.session.write(self.path, content, header.version))
+        (answer,) = self.session.ask(self.header_write(header))
         if isinstance(answer, Exception):
             return False
         self.known.headers[self.path] = replace(header, version=answer.version)

@@ -15,7 +15,7 @@ from tasklocks.backends.base import GRANT_TTL, WAITER_TTL
 from tasklocks.backends.zookeeper import line
 from tasklocks.backends.zookeeper.known import Held, Seat, content_of
 from tasklocks.backends.zookeeper.limit import Limit
-from tasklocks.backends.zookeeper.nodes import LEASES, WAITER, Header, Node
+from tasklocks.backends.zookeeper.nodes import LEASES, WAITER, Header, Node, read_header
 from tasklocks.backends.zookeeper.session import missing
 from tasklocks.types import Grant
 
@@ -54,11 +54,18 @@ def look(limit: Limit, seat: Seat) -> Turn | None:
     """Return what is in front of a place; None if the place is lost."""
     session = limit.session
     # The server that we are connected to may lag behind; after a sync it does not.
-    _, queue, top, own = session.ask(
-        session.sync(limit.path), session.names(limit.queue), session.names(limit.path), session.stat(seat.path)
+    header = [session.content(limit.path)] if content_of(limit.path) in seat.heard else []
+    _, queue, top, own, *changed = session.ask(
+        session.sync(limit.path),
+        session.names(limit.queue),
+        session.names(limit.path),
+        session.stat(seat.path),
+        *header,
     )
     if own is None or missing(queue) or missing(top):
         return None
+    for content, stat in changed:
+        limit.known.headers[limit.path] = read_header(content, stat.version)
     return seen(limit, seat, queue, top, marked=own.version > 0)
 
 
@@ -74,20 +81,37 @@ def seen(limit: Limit, seat: Seat, queue: Any, top: Any, *, marked: bool = False
 
 def woken(limit: Limit, seat: Seat, usual_hold: float | None) -> Grant | None:
     """Take what a place was granted; None if it was not, or is lost, or must be looked at thoroughly."""
+    short = usual_hold is not None and usual_hold < _SHORT_HOLD
+    held = None if short else _take_at_once(limit, seat)
     for _ in range(_TRIES):
+        if held is not None:
+            return granted(limit, seat, held)
         seat.wake.clear()
         turn = look(limit, seat)
         if turn is None:
             limit.known.forget(seat)
             return None
+        seat.heard.clear()
         if turn.has_come:
-            short = usual_hold is not None and usual_hold < _SHORT_HOLD
             held = take_turn(limit, seat, turn, briefly=short)
-            if held is not None:
-                return granted(limit, seat, held)
         elif arm(limit, seat, turn):
             return None
     return None
+
+
+def _take_at_once(limit: Limit, seat: Seat) -> Held | None:
+    """Take the turn without a look, if what was heard tells that it has come.
+
+    What is in front of the head of the line only becomes less: nobody gets in between. A lease whose permits stay
+    taken after its end changes the header with it, so that this is refused.
+    """
+    left = sum(permits for path, permits in seat.front.items() if path not in seat.heard)
+    header, row = seat.header, seat.row
+    if not seat.front or header is None or row is None or content_of(limit.path) in seat.heard:
+        return None
+    if left + row.node.permits > header.capacity:
+        return None
+    return line.turn_into_lease(limit, row, seat.request.ttl, header.version)
 
 
 def take_turn(limit: Limit, seat: Seat, turn: Turn, *, briefly: bool = False) -> Held | None:
@@ -117,7 +141,7 @@ def granted(limit: Limit, seat: Seat, held: Held) -> Grant:
 
 def arm(limit: Limit, seat: Seat, turn: Turn) -> bool:
     """Let the place be woken by what can bring its turn; False if that happened already."""
-    seat.look_at = math.inf
+    seat.look_at, seat.front, seat.header = math.inf, {}, turn.header
     if turn.before:
         return _watch_ends(limit, seat, turn.before[-1:])
     if not _watch_header(limit, seat, turn.header):
@@ -125,6 +149,7 @@ def arm(limit: Limit, seat: Seat, turn: Turn) -> bool:
     if len(turn.leases) > _WATCHED:
         return _watch_children(limit, seat, turn.changes)
     _note_ends(limit, seat, turn.leases)
+    seat.front = {node.path: node.permits for node in turn.leases}
     return _watch_ends(limit, seat, turn.leases)
 
 
