@@ -69,6 +69,28 @@ def test_each_step_is_one_round_trip_also_on_a_limit_that_others_use(url):
         backend.close()
 
 
+def test_a_renewal_of_many_leases_is_a_few_round_trips(url):
+    with MongoClient(url) as client:
+        database, port = client.get_default_database().name, client.address[1]
+    with Relay(port) as relay:
+        backend = MongoBackend(f"mongodb://127.0.0.1:{relay.port}/{database}?directConnection=true")
+        grants = [taken(backend, f"o{number}", f"limit-{number // 2}", capacity=2) for number in range(250)]
+        before = relay.requests
+        assert all(backend.renew(grants))
+        assert relay.requests - before <= 10
+        backend.close()
+
+
+def test_a_renewal_of_many_leases_hands_on_what_expired(backend):
+    lasting = [taken(backend, f"o{number}", f"limit-{number}", capacity=2) for number in range(20)]
+    taken(backend, "short", "limit-7", capacity=2, ttl=0.2)
+    with Line(backend) as line:
+        waiting = line.join("waiter", "limit-7", capacity=2)
+        time.sleep(0.3)
+        assert all(backend.renew(lasting))
+        assert waiting.hears(within=1.5) is not None
+
+
 def test_the_first_use_of_a_limit_is_one_round_trip_too(url):
     with MongoClient(url) as client:
         database, port = client.get_default_database().name, client.address[1]

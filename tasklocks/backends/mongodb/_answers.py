@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tasklocks.backends.mongodb._expressions import key_of
 from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Waiter
 
-__all__ = ["answer_to", "knocks_of", "renewed", "seconds", "state_of"]
+__all__ = ["answer_to", "knocks_of", "lease_in", "renewed", "seconds", "state_of"]
 
 Document = Mapping[str, Any]
 
@@ -35,9 +36,14 @@ def answer_to(request: AcquireRequest, found: Document, asked_at: float) -> Gran
     )
 
 
-def renewed(grant: Grant, found: Document | None, asked_at: float) -> Grant | None:
+def lease_in(found: Document | None, owner: str) -> Document | None:
+    """Return the owner's row in a document of which the leases were asked for."""
+    lease: Document | None = (found or {}).get("leases", {}).get(key_of(owner))
+    return lease
+
+
+def renewed(grant: Grant, lease: Document | None, asked_at: float) -> Grant | None:
     """Return the lease after its renewal; None if it was not there."""
-    lease = (found or {}).get("lease")
     if lease is None or lease.get("closed"):
         return None
     return Grant(grant.name, grant.owner, int(lease["permits"]), grant.ttl, int(lease["token"]), asked_at + grant.ttl)

@@ -9,7 +9,7 @@ from typing import Any
 from tasklocks import clock
 from tasklocks.backends.mongodb import _quick as quick
 from tasklocks.backends.mongodb import _steps as steps
-from tasklocks.backends.mongodb._answers import answer_to, knocks_of, renewed, state_of
+from tasklocks.backends.mongodb._answers import answer_to, knocks_of, lease_in, renewed, state_of
 from tasklocks.backends.mongodb._ears import Ears, Listener
 from tasklocks.backends.mongodb._expressions import Step
 from tasklocks.backends.mongodb._server import Server
@@ -18,6 +18,9 @@ from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
 
 __all__ = ["MongoBackend"]
+
+_ONE_BY_ONE = 2  # leases; more are renewed in two requests, however many they are
+_AT_ONCE = 100
 
 
 class MongoBackend:
@@ -57,7 +60,10 @@ class MongoBackend:
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
         """See `Backend.renew`."""
-        return [self._renewed(grant) for grant in grants]
+        if len(grants) <= _ONE_BY_ONE:
+            return [self._renewed(grant) for grant in grants]
+        parts = [grants[start : start + _AT_ONCE] for start in range(0, len(grants), _AT_ONCE)]
+        return [grant for part in parts for grant in self._renewed_at_once(part)]
 
     def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
         """See `Backend.release`."""
@@ -90,7 +96,19 @@ class MongoBackend:
 
     def _renewed(self, grant: Grant) -> Grant | None:
         asked_at = clock.now()
-        return renewed(grant, self._step(grant.name, steps.renew(grant.owner, grant.ttl)), asked_at)
+        found = self._step(grant.name, steps.renew(grant.owner, grant.ttl)) or {}
+        return renewed(grant, found.get("lease"), asked_at)
+
+    def _renewed_at_once(self, grants: Sequence[Grant]) -> list[Grant | None]:
+        asked_at = clock.now()
+        wanted = [(self._prefix + grant.name, steps.renew(grant.owner, grant.ttl)) for grant in grants]
+        found = self._server().steps(wanted, steps.leases_of(grant.owner for grant in grants))
+        for name in {grant.name for grant in grants}:
+            if knocks := knocks_of(name, found.get(self._prefix + name)):
+                self._tell(knocks)
+        return [
+            renewed(grant, lease_in(found.get(self._prefix + grant.name), grant.owner), asked_at) for grant in grants
+        ]
 
     def _acquired_quickly(self, request: AcquireRequest) -> dict[str, Any] | None:
         if not self._quiet.has(request.name, request.permits):

@@ -69,6 +69,22 @@ class Server:
         found: dict[str, Any] | None = reply["value"]
         return found
 
+    def steps(self, steps: Sequence[tuple[str, Step]], fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Do one atomic step on each of many documents, in one request, then read `fields` of them in another one."""
+        updates = [{"q": {"_id": key}, "u": step.stages} for key, step in steps]
+        self._ask({"update": LIMITS, "updates": updates, "ordered": False, "writeConcern": _MAJORITY})
+        keys = sorted({key for key, _ in steps})
+        found = self._ask(
+            {
+                "find": LIMITS,
+                "filter": {"_id": {"$in": keys}},
+                "projection": fields,
+                "batchSize": len(keys),
+                "singleBatch": True,
+            }
+        )
+        return {each["_id"]: each for each in found["cursor"]["firstBatch"]}
+
     def look(self, key: str, fields: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return `fields` of a document as the primary has it now."""
         reply = self._ask(
@@ -127,7 +143,7 @@ class Server:
 
     def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] = self._database.command(command, codec_options=_PLAIN)
-        if failed := reply.get("writeConcernError"):
+        for failed in (*reply.get("writeErrors", ()), *filter(None, [reply.get("writeConcernError")])):
             raise OperationFailure(failed.get("errmsg", "no majority"), failed.get("code"), failed)
         return reply
 

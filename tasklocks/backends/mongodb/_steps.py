@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tasklocks.backends.base import HOLDERS_SHOWN
@@ -36,7 +37,7 @@ from tasklocks.backends.mongodb._limit import (
 )
 from tasklocks.types import AcquireRequest, Place
 
-__all__ = ["EVERYTHING", "acquire", "force_release", "release", "renew"]
+__all__ = ["EVERYTHING", "acquire", "force_release", "leases_of", "release", "renew"]
 
 EVERYTHING = {"capacity": 1, "leases": 1, "line": 1, "away": 1, "usual_hold": 1, "now": NOW}
 """The projection that answers an inspection."""
@@ -63,6 +64,11 @@ def renew(owner: str, ttl: float) -> Step:
     renewed = if_(is_open(lease), extended(lease, ttl), f"${lease}")
     answer = {"_id": 0, "told": 1, "lease": f"${lease}", "free": FREE_IF_QUIET}
     return Step([drop(), *serve(), {"$set": {lease: renewed}}, remember([lease])], answer)
+
+
+def leases_of(owners: Iterable[str]) -> dict[str, Any]:
+    """Return the projection that answers the renewals of many leases."""
+    return {"told": 1, **{f"leases.{key_of(owner)}": 1 for owner in owners}}
 
 
 def release(owner: str, keep: float) -> Step:
