@@ -89,6 +89,10 @@ class EtcdServer(Server):
         """The ids of all etcd leases."""
         return {lease["ID"] for lease in self.ask("/v3/lease/leases").get("leases", [])}
 
+    def ttl(self, lease: str) -> int:
+        """The seconds for which an etcd lease was granted."""
+        return int(self.ask("/v3/lease/timetolive", ID=lease).get("grantedTTL", 0))
+
     def keys(self) -> int:
         """How many keys there are."""
         return int(self.ask("/v3/kv/range", key="AA==", range_end="AA==", count_only=True).get("count", 0))

@@ -29,8 +29,8 @@ _SWEPT = 50
 
 def acquire(store: Store, request: AcquireRequest) -> Grant | Busy:
     """See `Backend.acquire`."""
+    wish = Wish(store, request, store.breaks)
     drop_lapsed(store, request.name)
-    wish = Wish(store, request)
     mine = store.table.find(request.name, request.owner)
     known = store.known(request.name)
     if mine is not None and mine.taken_at is not None and known.capacity.permits == request.capacity:

@@ -100,8 +100,8 @@ class Ears:
 
     def tell(self, name: str, owner: str, create: int) -> None:
         """Let a waiter of this process know that it was served."""
-        grant = self._served(name, owner, create)
-        if grant is not None and (listener := self._listeners.get(owner)) is not None:
+        grant, listener = self._served(name, owner, create), self._listeners.get(owner)
+        if listener is not None:
             listener.wake(grant)
 
     def rest(self) -> None:

@@ -33,18 +33,26 @@ def release(store: Store, name: str, owner: str, keep: float) -> bool:
     mine = store.table.find(name, owner)
     if mine is not None and not mine.create:
         mine = None
-    guess = _served_by(store.known(name), owner)
-    for _ in range(_TRIES):
-        alone = mine is not None and [each.create for each in store.known(name).entries] == [mine.create]
-        line = _alone(store, mine) if mine is not None and alone else _without(store, name, owner, mine, guess)
-        if isinstance(line, bool):
-            return line
-        if line.own is None or line.own.closed:
-            break
-        guess = _served_by(line, owner)
-    if mine is not None and not mine.closed:
+    answer = _guessing(store, name, owner, mine)
+    if isinstance(answer, bool):
+        return answer
+    if answer.own is None and mine is not None:
         store.table.drop(name, owner)
     return False
+
+
+def _guessing(store: Store, name: str, owner: str, mine: Mine | None) -> bool | Line:
+    """Delete an entry as cheaply as may be: by what was known, by what is known now, and then in any case."""
+    known = store.known(name)
+    if mine is not None and [each.create for each in known.entries] == [mine.create]:
+        line = _alone(store, mine)
+    else:
+        line = _without(store, name, owner, mine, _served_by(known, owner))
+    for again in (True, False):
+        if isinstance(line, bool) or line.own is None or line.own.closed:
+            return line
+        line = _without(store, name, owner, mine, _served_by(line, owner) if again else [])
+    return line
 
 
 def _without(store: Store, name: str, owner: str, mine: Mine | None, guess: Sequence[Entry]) -> bool | Line:

@@ -98,7 +98,9 @@ class Gateway:
             # One that was idle may be closed: etcd was restarted, or tidies up.
             with contextlib.suppress(ConnectionError):
                 return self._ask(connection, path, body, deadline)
+            # Then so are the others.
             self._endpoints.breaks += 1
+            self.close()
         return self._ask(self._connected(self._endpoints.share_of(deadline)), path, body, deadline)
 
     def _spare(self) -> Connection | None:

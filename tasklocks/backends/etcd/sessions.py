@@ -88,6 +88,11 @@ class Sessions:
             return session if self.keep_alive(session) else self._make(whole)
         return session
 
+    def lasts_until(self, lease: int) -> float:
+        """Return up to when a lease of this process lasts for certain; the past if that is over."""
+        alive = (session.alive_until for session in list(self._sessions.values()) if session.id == lease)
+        return next(alive, -math.inf)
+
     def retention(self) -> int:
         """Return an etcd lease for what outlives its use by RETENTION, and not much more."""
         kept = self._retention

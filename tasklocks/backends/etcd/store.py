@@ -12,7 +12,7 @@ from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.etcd.ears import Ears
 from tasklocks.backends.etcd.keys import UNKNOWN_CAPACITY, UNKNOWN_USUAL, Away, Capacity, Entry, Keys, LimitKeys, Usual
 from tasklocks.backends.etcd.line import Line
-from tasklocks.backends.etcd.mine import Mine, Table
+from tasklocks.backends.etcd.mine import Table
 from tasklocks.backends.etcd.ops import Compare, Op, Put, Range, Rows, Transport, Txn, TxnReply, prefix_end
 from tasklocks.backends.etcd.sessions import WAITING, Session, Sessions
 from tasklocks.types import Grant
@@ -68,7 +68,11 @@ class Base:
 
 
 class Store:
-    """One process's view of etcd."""
+    """One process's view of etcd.
+
+    Attributes:
+        breaks: how often a connection had been lost when what is known was doubted last.
+    """
 
     def __init__(self, connect: Callable[[], Transport], keys: Keys) -> None:
         self.transport = connect()
@@ -79,24 +83,25 @@ class Store:
         self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self.served)
         self.each_beat: Callable[[], None] = lambda: None
         self._lines: OrderedDict[str, Line] = OrderedDict()
-        self._breaks = 0
+        self.breaks = 0
 
     def waiting_lease(self) -> Session:
         """Return the session that waiters' places end with."""
         return self.sessions.get(WAITING)
 
     def served(self, name: str, owner: str, create: int) -> Grant | None:
-        """Note that a waiter of this process has its permits; it must claim them soon."""
-        mine = self.table.told(name, owner, create)
-        return None if mine is None else self.note_served(mine)
+        """Note that a waiter of this process has its permits; return its lease, which it must claim soon.
 
-    def note_served(self, mine: Mine) -> Grant:
-        """Return the lease that a waiter was given."""
-        if mine.taken_at is None:
-            now = clock.now()
+        None if it is not certain any more: the news may be old, and the entry gone with its etcd lease.
+        """
+        mine, now = self.table.told(name, owner, create), clock.now()
+        if mine is None:
+            return None
+        certain_until = self.sessions.lasts_until(mine.lease)
+        if mine.taken_at is None and now < certain_until:
             mine.taken_at = now
-            mine.ends = min(now + min(mine.ttl, GRANT_TTL), self.waiting_lease().alive_until)
-        return mine.grant()
+            mine.ends = min(now + min(mine.ttl, GRANT_TTL), certain_until)
+        return mine.grant() if now < min(mine.ends, certain_until) else None
 
     def remember(self, name: str, line: Line) -> Line:
         """Keep what is known of a limit."""
@@ -112,8 +117,8 @@ class Store:
 
     def forget_if_reconnected(self) -> None:
         """Forget what was known if a connection was lost since this was asked last."""
-        if self._breaks != self.transport.breaks:
-            self._breaks = self.transport.breaks
+        if self.breaks != self.transport.breaks:
+            self.breaks = self.transport.breaks
             self.forget()
 
     def forget(self) -> None:

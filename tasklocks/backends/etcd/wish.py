@@ -28,11 +28,13 @@ class Wish:
         store: where the limit lives.
         request: what is asked for.
         capacity_was: the capacity that this acquire replaced, if it did.
+        breaks: how often a connection had been lost when what is known of the line was read, or before.
         asked_at: local clock, before the last question was sent.
     """
 
     store: Store
     request: AcquireRequest
+    breaks: int
     capacity_was: int | None = None
     asked_at: float = 0.0
 
@@ -48,7 +50,7 @@ class Wish:
 
     def look(self) -> Line:
         """Read the line."""
-        self.asked_at = clock.now()
+        self.breaks, self.asked_at = self.store.transport.breaks, clock.now()
         return self.store.look(self.request.name, self.request.owner, self.request.capacity)
 
     def enter(self, line: Line) -> Grant | Line:
@@ -64,16 +66,16 @@ class Wish:
         unknown = (Range(self.keys.capacity), Range(self.keys.hold)) if line.revision == 0 else ()
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
         guards = (same_base, unchanged_since(self.keys, line))
-        breaks, self.asked_at = self.store.transport.breaks, clock.now()
+        self.asked_at = clock.now()
         reply = self._carefully(Txn(guards, (*unknown, *writes), reads))
         if not reply.done:
             # The reason may be another one than the line: what makes tokens was raised.
             self.store.base.forget()
             return self.store.read(self.request.name, self.request.owner, reply, reads)
-        if self.store.transport.breaks != breaks:
+        if self.store.transport.breaks != self.breaks:
             self.store.forget()
             # What it was conditional on may be a revision of a later time, if a snapshot was restored meanwhile.
-            self.store.transport.txn(Txn((), (Delete(self.keys.entry(entry.owner)),)))
+            self._carefully(Txn((), (Delete(self.keys.entry(entry.owner)),)))
             return self.look()
         line = _with_known(line, reply.rows)
         if changed:
@@ -135,7 +137,7 @@ class Wish:
         return self._granted(replace(entry, mod=revision), session)
 
     def _carefully(self, txn: Txn) -> TxnReply:
-        """Run a transaction that makes an entry; if no answer comes, see to it that the entry does not stay."""
+        """Run a transaction about an own entry; if no answer comes, see to it that the entry does not stay."""
         try:
             return self.store.transport.txn(txn)
         except BackendUnavailable:
