@@ -46,7 +46,7 @@ def _held_by(limit: Limit, grant: Grant) -> Held | None:
     if held is not None and held.waiter is not None:
         held = line.turn_into_lease(limit, held.waiter, grant.ttl, None)
     elif held is None:
-        held = _find(limit, grant.owner, grant.ttl)
+        held = _find_to_keep(limit, grant)
     return held if held is not None and held.token == grant.fencing_token else None
 
 
@@ -59,27 +59,36 @@ def _renewed(limit: Limit, grant: Grant, held: Held, answer: Any, asked: float) 
     return Grant(grant.name, grant.owner, held.permits, grant.ttl, held.token, held.deadline)
 
 
-def _find(limit: Limit, owner: str, ttl: float | None = None) -> Held | None:
-    """Find a lease that another process took, or that was granted to a waiter of ours; with `ttl`, to keep it."""
+def _find_to_keep(limit: Limit, grant: Grant) -> Held | None:
+    """Find a lease that another process took, or that was granted to a waiter."""
+    row, now = _look_for(limit, grant.owner)
+    if row is None or row.token != grant.fencing_token:
+        return None
+    if row.node.kind != WAITER:
+        return held_as(row, now)
+    if seat := limit.known.seats.get((limit.path, grant.owner)):
+        limit.known.forget(seat)
+    return line.turn_into_lease(limit, row, grant.ttl, None)
+
+
+def _look_for(limit: Limit, owner: str) -> tuple[Row | None, float]:
+    """Return what `owner` was granted, as its node says, and the server's time."""
     settled = limit.settle()
-    who = digest(owner)
-    for node in () if settled is None else (*settled.view.leases, *settled.granted):
-        if node.digest != who or node.kind == KEPT:
-            continue
-        row = limit.rows([node]).get(node.path)
-        if row is None or settled is None:
-            return None
-        if node.kind == WAITER and ttl is not None:
-            return line.turn_into_lease(limit, row, ttl, None)
-        return held_as(row, settled.now)
-    return None
+    if settled is None:
+        return None, 0.0
+    nodes, who = (*settled.view.leases, *settled.granted), digest(owner)
+    found = [node for node in nodes if node.digest == who and node.kind != KEPT]
+    return next(iter(limit.rows(found).values()), None), settled.now
 
 
 def release(limit: Limit, owner: str, keep: float) -> bool:
     """End a lease; tell whether it was still there."""
-    held = limit.known.held.pop((limit.path, owner), None) or _find(limit, owner)
+    held = limit.known.held.pop((limit.path, owner), None)
     if held is None:
-        return False
+        row, now = _look_for(limit, owner)
+        if row is None:
+            return False
+        held = held_as(row, now)
     limit.known.rows.pop(held.path, None)
     in_time = clock.now() < held.deadline
     return (_keep_permits(limit, held, owner, keep) if keep > 0 else _end(limit, held)) and in_time
