@@ -1,24 +1,31 @@
 """Every backend does what a few lines of plain Python do, whatever the order of the steps.
 
-The model knows no time: leases in it never expire, so those in the backend are long.
+The model knows no time: leases in it never expire, so those in the backend are long. A second machine lets some of them
+end, all at one moment, and waits until that has passed.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tasklocks import clock
 from tasklocks.backends.base import WAITER_TTL, Backend, Listener
 from tasklocks.testing.asking import LONG, away, look
 from tasklocks.types import Busy, Grant, Place
 
 OWNERS = ["a", "b", "c", "d", "e", "f"]
 TICKETS = ["t", "u", "v"]
+TOO_MANY = 9
+
+_SECONDS = 4.0  # that leases may take to end, in all
 
 _names = itertools.count(1)
 _deliveries = itertools.count(1)
@@ -199,13 +206,55 @@ class Comparison(RuleBasedStateMachine):
         self.tokens = shown
 
 
+class ComparisonOverTime(Comparison):
+    """The same, and once in each run what is short ends: a lease, and the place of one who stays away."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.passed = False
+
+    @precondition(lambda self: not self.passed)
+    @rule(permits=Comparison.permits, ticket=st.sampled_from(TICKETS))
+    def let_short_ones_end(self, permits: int, ticket: str) -> None:
+        """Where one takes what is free and dies, and one who stays away does not come back."""
+        self.passed = True
+        self.claim_all()
+        dying, passing, short = f"dying-{next(_deliveries)}", f"{ticket}-{next(_deliveries)}", _shortest(self.backend)
+        capacity, over = max(1, self.model.capacity), clock.now() + short
+        self.model.acquire(dying, permits, capacity)
+        look(self.backend, dying, self.name, permits=permits, capacity=capacity, ttl=short)
+        assert not self.model.acquire(passing, TOO_MANY, capacity)
+        look(self.backend, passing, self.name, permits=TOO_MANY, capacity=capacity, place=away(ticket, short))
+        assume(clock.now() < over)  # else this machine is too slow for the comparison
+        time.sleep(over + 0.5 * short - clock.now())
+        self.model.release(dying)
+        self.model.away.pop(ticket, None)
+        self.backend.release(self.name, "nobody")
+        self.claim_all()
+
+    def claim_all(self) -> None:
+        """A lease that was handed on and not claimed would lapse meanwhile."""
+        for owner, permits in self.model.leases.items():
+            look(self.backend, owner, self.name, permits=permits, capacity=self.model.capacity)
+
+
 def test_any_order_of_steps_gives_what_the_model_gives(backend: Backend) -> None:
+    _compare(backend, Comparison, max_examples=60, stateful_step_count=40)
+
+
+def test_any_order_of_steps_gives_what_the_model_gives_also_when_leases_end(backend: Backend) -> None:
+    examples = math.ceil(_SECONDS / _shortest(backend))
+    without_shrinking = [Phase.explicit, Phase.reuse, Phase.generate]
+    _compare(backend, ComparisonOverTime, max_examples=examples, stateful_step_count=25, phases=without_shrinking)
+
+
+def _compare(backend: Backend, machine: type[Comparison], **how: Any) -> None:
     run_state_machine_as_test(
-        cast("type[Comparison]", lambda: Comparison(backend)),
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        cast("type[Comparison]", lambda: machine(backend)),
+        settings=settings(deadline=None, suppress_health_check=list(HealthCheck), **how),
     )
+
+
+def _shortest(backend: Backend) -> float:
+    """A ttl that the backend can keep, and within which a few steps are done."""
+    return max(0.4, backend.capabilities.min_ttl)
