@@ -24,7 +24,7 @@ _CROWD = 16  # keys of a limit that are read without choosing
 _NEXT = 8  # waiters at the head of the line that are read
 _AWAY_ROWS = 64
 _NOTHING = Rows((), 0)
-_A_SECOND, _A_MINUTE = 1_000_000, 60_000_000  # microseconds
+_A_MINUTE = 60_000_000  # microseconds
 
 
 class Base:
@@ -50,8 +50,9 @@ class Base:
         return value, Compare(self._key, "mod", "EQUAL", mod)
 
     def forget(self, *, raised: bool = False) -> None:
-        """Look again; if `raised`, let it be no older than a second."""
-        self._behind = _A_SECOND if raised else _A_MINUTE
+        """Look again; if `raised`, also raise it to the time of now."""
+        if raised:
+            self._behind = 0
         self._known = None
 
     def _raised(self) -> tuple[int, int] | None:
@@ -59,8 +60,9 @@ class Base:
         kvs = reply.rows[0].kvs
         value, mod = (int(kvs[0].value), kvs[0].mod) if kvs else (0, 0)
         wanted = time.time_ns() // 1000 - reply.revision
-        if kvs and value > wanted - self._behind:
+        if kvs and value >= wanted - self._behind:
             return value, mod
+        self._behind = _A_MINUTE
         larger = max(wanted, value + 1)
         put = Txn((Compare(self._key, "mod", "EQUAL", mod),), (Put(self._key, b"%d" % larger),))
         done = self._transport.txn(put)
