@@ -6,17 +6,18 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
 
 from tasklocks import clock, ledger
 from tasklocks.backends import fingerprint
 from tasklocks.backends.base import Backend
-from tasklocks.errors import BackendUnavailable, LeaseLost
+from tasklocks.errors import BackendUnavailable, LeaseLost, TaskLocksError
 from tasklocks.renewal import renewal
 from tasklocks.types import Grant
 
-__all__ = ["Lease", "current_lease", "held_leases"]
+__all__ = ["Lease", "current_lease", "entered_leases", "give_back_unseen", "held_leases"]
 
 _logger = logging.getLogger("tasklocks")
 _held: ContextVar[tuple[Lease, ...]] = ContextVar("tasklocks_held", default=())
@@ -105,6 +106,11 @@ class Lease:
         # The deadline counts by itself: a process that was frozen has not heard anything yet.
         return bool(self._reason) or (not self._released and clock.now() >= self.grant.deadline)
 
+    @property
+    def released(self) -> bool:
+        """Whether it was given back."""
+        return self._released
+
     def expires_in(self) -> float:
         """Return the seconds for which the lease is ours for certain; 0.0 once it is over."""
         if self._released or self._reason:
@@ -152,13 +158,15 @@ class Lease:
         if self.lost:
             # The release must not make it look as if it had been held to the end.
             self._reason = self._why()
-        self._released = True
-        renewal().remove(self)
-        keep = self._at_least - (clock.now() - self._since) if self._at_least else 0.0
         try:
-            return self.backend.release(self.name, self.owner, max(keep, 0.0))
-        finally:
-            ledger.strike(self.owner)
+            self._released = True
+            return self._give_back()
+        except TaskLocksError:
+            raise
+        except BaseException:
+            # It struck anywhere (a soft time limit, Ctrl-C), perhaps before the backend was told.
+            self._give_back()
+            raise
 
     def __enter__(self) -> Lease:
         _held.set((*_held.get(), self))
@@ -167,14 +175,12 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _held.set(tuple(lease for lease in _held.get() if lease is not self))
-        if self.lost:
-            _logger.warning("the lease of %r was lost while it was held: %s", self.name, self._why())
         try:
-            self.release()
-        except BackendUnavailable as unavailable:
-            # The work is done; an error here would make a finished task look failed.
-            _logger.warning("%r ends by itself within %.0f s: %s", self.name, self.grant.ttl, unavailable)
+            _held.set(tuple(lease for lease in _held.get() if lease is not self))
+            if self.lost:
+                _logger.warning("the lease of %r was lost while it was held: %s", self.name, self._why())
+        finally:
+            self._release_quietly()
 
     def renewed(self, grant: Grant) -> None:
         """Take over a renewal's answer (called by the renewal)."""
@@ -189,6 +195,21 @@ class Lease:
         if self._on_lost is not None:
             self._on_lost(self)
 
+    def _release_quietly(self) -> None:
+        try:
+            self.release()
+        except BackendUnavailable as unavailable:
+            # The work is done; an error here would make a finished task look failed.
+            _logger.warning("%r ends by itself within %.0f s: %s", self.name, self.grant.ttl, unavailable)
+
+    def _give_back(self) -> bool:
+        renewal().remove(self)
+        keep = self._at_least - (clock.now() - self._since) if self._at_least else 0.0
+        try:
+            return self.backend.release(self.name, self.owner, max(keep, 0.0))
+        finally:
+            ledger.strike(self.owner)
+
     def _why(self) -> str:
         return self._reason or "its time ran out before it could be renewed"
 
@@ -198,10 +219,28 @@ def current_lease() -> Lease | None:
 
     None if there is none. A thread that a task starts has none unless the context is copied into it.
     """
-    held = _held.get()
+    held = held_leases()
     return held[-1] if held else None
 
 
 def held_leases() -> tuple[Lease, ...]:
     """Return all leases held here, outermost first."""
+    # A released one can be left in a context that was copied, or whose `with` was struck by an exception.
+    return tuple(lease for lease in _held.get() if not lease.released)
+
+
+def entered_leases() -> tuple[Lease, ...]:
+    """Return the leases whose `with` block this is, outermost first, also those that were released inside it."""
     return _held.get()
+
+
+def give_back_unseen(owner: str) -> None:
+    """Release a lease of `owner` that an exception struck from its caller's hands, or it would be renewed for ever.
+
+    Between the grant and the first line under its protection, and between the last one and the release, are moments in
+    which a soft time limit or Ctrl-C can strike.
+    """
+    _held.set(tuple(lease for lease in _held.get() if lease.owner != owner))
+    for lease in renewal().of(owner):
+        with suppress(BackendUnavailable):
+            lease.release()

@@ -40,12 +40,18 @@ class Renewable(Protocol):
     def end(self, reason: str) -> None:
         """The lease is lost, and why."""
 
+    def release(self) -> bool:
+        """End the lease."""
+
 
 class Renewal:
     """The leases of one process and the thread that renews them."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        # `with` on the condition itself runs Python code, and an exception that strikes there (a soft time limit) would
+        # leave it locked for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._due: dict[Renewable, float] = {}
         self._wakes_at = -math.inf
         self._thread: threading.Thread | None = None
@@ -53,21 +59,27 @@ class Renewal:
     def add(self, lease: Renewable) -> None:
         """Keep `lease` alive until `remove`, or until it is lost."""
         due = _next_due(lease, clock.now())
-        with self._changed:
+        with self._lock:
             self._due[lease] = due
             # A lease that is due later than the thread wakes anyway need not disturb it: with many short holds
             # that is the usual case, and a wake-up costs more than the rest of an acquire.
             if due < self._wakes_at:
                 self._wakes_at = due
                 self._changed.notify()
-            elif self._thread is None:
+            # Not alive: the start of the last one was struck by an exception.
+            elif self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="tasklocks-renewal", daemon=True)
                 self._thread.start()
 
     def remove(self, lease: Renewable) -> None:
         """Leave `lease` alone from now on."""
-        with self._changed:
+        with self._lock:
             self._due.pop(lease, None)
+
+    def of(self, owner: str) -> Sequence[Renewable]:
+        """Return what is kept alive for `owner`."""
+        with self._lock:
+            return [lease for lease in self._due if lease.grant.owner == owner]
 
     def __len__(self) -> int:
         return len(self._due)
@@ -79,7 +91,7 @@ class Renewal:
                 self._renew(backend, leases)
 
     def _wait_for_due(self) -> list[Renewable]:
-        with self._changed:
+        with self._lock:
             while True:
                 now = clock.now()
                 first = min(self._due.values(), default=math.inf)
@@ -125,16 +137,21 @@ class Renewal:
             self._schedule(lease, min(now + pause, lease.grant.deadline))
 
     def _schedule(self, lease: Renewable, due: float) -> None:
-        with self._changed:
+        with self._lock:
             # Released while its renewal was under way: it stays out.
             if lease in self._due:
                 self._due[lease] = due
 
     def _lose(self, lease: Renewable, reason: str) -> None:
-        with self._changed:
+        with self._lock:
             held = self._due.pop(lease, None) is not None
-        if held:
+        if not held:
+            return
+        try:
             lease.end(reason)
+        except Exception:
+            # Whoever is told may fail; the thread must go on for the others.
+            _logger.exception("the loss of a lease of %r could not be told", lease.grant.name)
 
 
 renewal = PerProcess(Renewal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from tasklocks import waiting, who
@@ -12,7 +13,7 @@ from tasklocks.backends import Backend, connect
 from tasklocks.durations import Duration, seconds
 from tasklocks.errors import ConfigurationError
 from tasklocks.fork import PerProcess
-from tasklocks.leases import Lease, held_leases
+from tasklocks.leases import Lease, entered_leases
 from tasklocks.names import check_name
 from tasklocks.types import AcquireRequest
 
@@ -76,8 +77,8 @@ class Semaphore:
             BackendUnavailable: the backend does not answer.
         """
         limit = None if timeout is None else seconds(timeout, setting=f"limit {self.name!r}: timeout")
-        grant = waiting.acquire(self._backend, self._request(), timeout=limit if blocking else 0.0)
-        return Lease(self._backend, grant)
+        hold = partial(Lease, self._backend)
+        return waiting.take(self._backend, self._request(), hold, timeout=limit if blocking else 0.0)
 
     def __enter__(self) -> Lease:
         lease = self.acquire()
@@ -87,7 +88,7 @@ class Semaphore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for lease in reversed(held_leases()):
+        for lease in reversed(entered_leases()):
             if lease.made_by is self:
                 lease.__exit__(kind, error, trace)
                 return

@@ -10,15 +10,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
 
 from tasklocks import clock, ledger
 from tasklocks.backends import fingerprint
 from tasklocks.backends.base import WAITER_TTL, Backend, Listener
 from tasklocks.describe import busy_text
-from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout
+from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout, TaskLocksError
+from tasklocks.leases import Lease, give_back_unseen
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
-__all__ = ["acquire", "warn_of_capacity"]
+__all__ = ["acquire", "take", "warn_of_capacity"]
 
 _LOOK = WAITER_TTL / 3
 _POLL = 0.05
@@ -28,6 +30,19 @@ _PATIENCE = WAITER_TTL  # seconds of an unreachable backend that a wait survives
 
 _logger = logging.getLogger("tasklocks")
 _warned: set[tuple[str, int, int]] = set()
+
+
+def take(backend: Backend, request: AcquireRequest, hold: Callable[[Grant], Lease], *, timeout: float | None) -> Lease:
+    """Return `hold` of what `acquire` returns; raises as `acquire` does."""
+    try:
+        return hold(acquire(backend, request, timeout=timeout))
+    except TaskLocksError:
+        raise
+    except BaseException:
+        # It struck anywhere (a soft time limit, Ctrl-C): the permit may be ours, and nobody knows.
+        give_back_unseen(request.owner)
+        _step_out(backend, request)
+        raise
 
 
 def acquire(backend: Backend, request: AcquireRequest, *, timeout: float | None) -> Grant:

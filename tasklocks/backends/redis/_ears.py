@@ -10,6 +10,7 @@ import secrets
 import threading
 from dataclasses import dataclass
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
@@ -77,7 +78,8 @@ class Ears:
         self._connection: AbstractConnection | None = None
         self._heard_at = 0.0
         self._asked = False
-        self._listeners: dict[bytes, Listener] = {}
+        # Weak: an exception can strike before a waiter is able to close its ear.
+        self._listeners: WeakValueDictionary[bytes, Listener] = WeakValueDictionary()
         self._reader: Listener | None = None
         self._asleep: dict[Listener, None] = {}
         self._closed = False
