@@ -111,11 +111,11 @@ def test_a_holder_is_told_of_a_loss_while_the_server_is_frozen(server):
 
 def test_what_a_frozen_server_did_after_its_caller_gave_up_does_not_stay(server):
     backend = EtcdBackend(f"{server.url}/?timeout=0.5")
-    taken(backend, "warm", "warm", ttl=LONG)
+    taken(backend, "warm", "warm", ttl=TTL)
     server.pause()
     try:
         with pytest.raises(BackendUnavailable):
-            taken(backend, "a", ttl=LONG)
+            taken(backend, "a", ttl=TTL)
     finally:
         server.resume()
     # etcd has read the question and makes the lease of which nobody knows.

@@ -117,7 +117,7 @@ def _counted(wish: Wish, line: Line, place: Place) -> Line:
 def _noted(wish: Wish, own: Entry) -> Mine:
     """Keep the place of an entry that waits, from now on for as long as the request says."""
     request, table = wish.request, wish.store.table
-    ends = wish.asked_at + (request.place.keep if request.place is not None else request.ttl)
+    ends = wish.asked_at + wish.keep
     known = table.find(request.name, own.owner)
     if known is not None and known.create == own.create:
         if known.taken_at is None:

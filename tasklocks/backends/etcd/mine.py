@@ -11,13 +11,11 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from tasklocks import clock
 from tasklocks.types import Grant
 
 __all__ = ["Mine", "Table"]
 
 _EARLY = 1000
-_DOUBTED = 2.0
 
 
 @dataclass(slots=True)
@@ -77,12 +75,15 @@ class Table:
             self._limits.setdefault(mine.name, {})[mine.owner] = mine
             return self._early.pop((mine.name, mine.owner), 0) == mine.create
 
-    def doubt(self, name: str, owner: str) -> None:
-        """Note that there may be an entry: whether it was made is not known."""
+    def doubt(self, name: str, owner: str, ends: float) -> None:
+        """Note that an entry may be made, which is over at `ends` unless `add` says otherwise."""
         with self._lock:
-            ends = clock.now() + _DOUBTED
-            doubtful = Mine(name, owner, 0, 0, 0, 0.0, 0, 0, ends)
-            self._limits.setdefault(name, {}).setdefault(owner, doubtful)
+            self._limits.setdefault(name, {}).setdefault(owner, Mine(name, owner, 0, 0, 0, 0.0, 0, 0, ends))
+
+    def believe(self, name: str, owner: str) -> None:
+        """Note that it was not made."""
+        if (mine := self.find(name, owner)) is not None and not mine.create:
+            self.drop(name, owner)
 
     def drop(self, name: str, owner: str) -> Mine | None:
         """Forget an entry and return it."""

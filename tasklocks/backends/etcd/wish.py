@@ -14,7 +14,6 @@ from tasklocks.backends.etcd.mine import Mine
 from tasklocks.backends.etcd.ops import Compare, Delete, Op, Put, Range, Rows, Txn, TxnReply
 from tasklocks.backends.etcd.sessions import Session
 from tasklocks.backends.etcd.store import Store
-from tasklocks.errors import BackendUnavailable
 from tasklocks.types import AcquireRequest, Grant
 
 __all__ = ["Wish", "claim"]
@@ -48,6 +47,11 @@ class Wish:
         """Whether the caller waits to be told."""
         return self.request.place is not None and self.request.place.address is not None
 
+    @property
+    def keep(self) -> float:
+        """Seconds for which a place in line is kept."""
+        return self.request.place.keep if self.request.place is not None else self.request.ttl
+
     def look(self) -> Line:
         """Read the line."""
         self.breaks, self.asked_at = self.store.transport.breaks, clock.now()
@@ -67,7 +71,7 @@ class Wish:
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
         guards = (same_base, unchanged_since(self.keys, line))
         self.asked_at = clock.now()
-        reply = self._carefully(Txn(guards, (*unknown, *writes), reads))
+        reply = self._carefully(Txn(guards, (*unknown, *writes), reads), self.request.ttl)
         if not reply.done:
             # The reason may be another one than the line: what makes tokens was raised.
             self.store.base.forget()
@@ -75,7 +79,7 @@ class Wish:
         if self.store.transport.breaks != self.breaks:
             self.store.forget()
             # What it was conditional on may be a revision of a later time, if a snapshot was restored meanwhile.
-            self._carefully(Txn((), (Delete(self.keys.entry(entry.owner)),)))
+            self.store.transport.txn(Txn((), (Delete(self.keys.entry(entry.owner)),)))
             return self.look()
         line = _with_known(line, reply.rows)
         if changed:
@@ -97,7 +101,7 @@ class Wish:
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
         self.asked_at = clock.now()
         in_full = self.store.reads(self.request.name, self.request.owner, self.request.capacity, in_full=True)
-        reply = self._carefully(Txn(guards, (Put(key, entry.written(), lease), *reads), in_full))
+        reply = self._carefully(Txn(guards, (Put(key, entry.written(), lease), *reads), in_full), self.keep)
         if not reply.done:
             self.store.base.forget()
             return self.store.read(self.request.name, self.request.owner, reply, in_full)
@@ -136,13 +140,17 @@ class Wish:
             return None
         return self._granted(replace(entry, mod=revision), session)
 
-    def _carefully(self, txn: Txn) -> TxnReply:
-        """Run a transaction about an own entry; if no answer comes, see to it that the entry does not stay."""
-        try:
-            return self.store.transport.txn(txn)
-        except BackendUnavailable:
-            self.store.table.doubt(self.request.name, self.request.owner)
-            raise
+    def _carefully(self, txn: Txn, lasts: float) -> TxnReply:
+        """Run a transaction that makes an entry, and see to it that the entry is over in time whatever happens.
+
+        No answer may come, or an exception from a signal: then nobody knows of an entry that this process keeps alive.
+        """
+        name, owner = self.request.name, self.request.owner
+        self.store.table.doubt(name, owner, self.asked_at + lasts)
+        reply = self.store.transport.txn(txn)
+        if not reply.done:
+            self.store.table.believe(name, owner)
+        return reply
 
     def _granted(self, entry: Entry, session: Session) -> Grant:
         request = self.request
