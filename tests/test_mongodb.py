@@ -274,6 +274,31 @@ def test_a_word_about_an_earlier_wait_is_not_taken_for_this_one(backend):
     listener.close()
 
 
+def test_ears_hear_again_after_somebody_dropped_their_collection(url, backend, database):
+    other = MongoBackend(url)
+    for turn in range(3):
+        taken(other, f"holder-{turn}")
+        with Line(backend) as line:
+            waiting = line.join(f"waiter-{turn}")
+            database.drop_collection(KNOCKS)
+            database[KNOCKS].insert_one({"made": "anew, without bounds"})
+            assert eventually(lambda: database[KNOCKS].options().get("capped") and _ears(database) == 1, within=10)
+            other.release(NAME, f"holder-{turn}")
+            assert waiting.hears(within=2) is not None
+            waiting.leave()
+    other.close()
+
+
+def test_an_endless_ttl_harms_nobody(backend):
+    taken(backend, "holder")
+    with Line(backend) as line:
+        waiting = line.join("patient", ttl=1e300)
+        backend.release(NAME, "holder")
+        assert waiting.ask().owner == "patient"
+        backend.release(NAME, "patient")
+    assert free(backend)
+
+
 # Processes and threads.
 
 
@@ -333,9 +358,13 @@ def test_only_those_with_password_and_rights_are_let_in(tmp_path):
         with MongoClient(f"mongodb://root:right@{where}") as client:
             client.admin.command("createUser", "worker", pwd="p:w/@?", roles=[{"role": "readWrite", "db": "locks"}])
             client.admin.command("createUser", "reader", pwd="s3cret", roles=[{"role": "read", "db": "locks"}])
+            limits = {"resource": {"db": "locks", "collection": LIMITS}, "actions": ["find", "insert", "update"]}
+            client.admin.command("createRole", "deaf", privileges=[limits], roles=[])
+            client.admin.command("createUser", "deaf", pwd="s3cret", roles=["deaf"])
         _refused(f"mongodb://worker:s3cret@{where}", "user or the password")
         _refused(f"mongodb://reader:s3cret@{where}", "readWrite")
         _refused(f"mongodb://{where}", "readWrite")
+        _waits_without_hearing(f"mongodb://worker:p%3Aw%2F%40%3F@{where}", f"mongodb://deaf:s3cret@{where}")
         backend = MongoBackend(f"mongodb://worker:p%3Aw%2F%40%3F@{where}")
         taken(backend, "holder")
         with Line(backend) as line:
@@ -376,6 +405,19 @@ def _refused(url: str, reason: str) -> None:
         taken(backend, "a")
     assert "s3cret" not in repr(told.value)
     backend.close()
+
+
+def _waits_without_hearing(url: str, deaf_url: str) -> None:
+    """Whoever may not follow the words looks again by itself."""
+    hearing, deaf = MongoBackend(url), MongoBackend(deaf_url)
+    taken(hearing, "holder", "heard by nobody")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Lock("heard by nobody", backend=deaf).acquire, timeout=20)
+        assert eventually(lambda: hearing.inspect("heard by nobody").waiters, within=10)
+        hearing.release("heard by nobody", "holder")
+        waiting.result(timeout=2.5).release()
+    hearing.close()
+    deaf.close()
 
 
 def _works_in_child(backend) -> bool:

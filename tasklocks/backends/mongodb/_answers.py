@@ -74,7 +74,7 @@ def state_of(name: str, found: Document | None) -> LimitState:
         found.get("capacity", 0),
         tuple(_holder(lease, now) for lease in _live(found, "leases", "expires")),
         tuple(_waiter(seat, line == "line") for line in ("line", "away") for seat in _live(found, line, "until")),
-        found.get("usual_hold"),
+        _usual_hold(found),
     )
 
 
@@ -85,7 +85,7 @@ def _busy(request: AcquireRequest, busy: Document, asked_at: float, changed: int
         ahead=busy["ahead"],
         holders=tuple(_holder(lease, now) for lease in busy["holders"]),
         capacity=request.capacity,
-        usual_hold=busy.get("usual_hold"),
+        usual_hold=_usual_hold(busy),
         server_time=seconds(now),
         asked_at=asked_at,
         capacity_was=changed,
@@ -110,6 +110,11 @@ def _holder(lease: Document, now: Any) -> Holder:
 
 def _waiter(seat: Document, listening: bool) -> Waiter:
     return Waiter(seat["ticket"], seat["permits"], seconds(seat["since"]), listening, seat["info"])
+
+
+def _usual_hold(found: Document) -> float | None:
+    usual = found.get("usual_hold")
+    return None if usual is None else float(usual)
 
 
 def _between(now: Any, end: Any) -> float:

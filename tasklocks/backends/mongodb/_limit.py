@@ -6,7 +6,7 @@ or ticket:
     _id: prefix and name          capacity, capacity_was: as stated last, and before
     token: the last one           usual_hold: seconds, moving average
     leases.<key>: owner, permits, token, since, expires, info; closed; address
-    line.<key>, away.<key>: ticket, permits, ttl, since, until, info; address
+    line.<key>, away.<key>: ticket, permits, ttl (at first, until it is claimed), since, until, info; address
     told: rows of `leases` that the last step granted from the line
     ended: how many leases the last release ended
     over_at: nothing is over before                 forget_at: the TTL index deletes the document then
@@ -22,7 +22,7 @@ from typing import Any
 
 from bson.int64 import Int64
 
-from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, RETENTION
+from tasklocks.backends.base import HOLD_WEIGHT, RETENTION
 from tasklocks.backends.mongodb._expressions import (
     EMPTY,
     GONE,
@@ -188,7 +188,7 @@ def _lease_of_head() -> dict[str, Any]:
         "permits": "$$head.v.permits",
         "token": {"$add": [next_token(), "$$number"]},
         "since": NOW,
-        "expires": {"$min": [after(GRANT_TTL), {"$add": [NOW, {"$multiply": ["$$head.v.ttl", 1000]}, 1]}]},
+        "expires": {"$add": [NOW, {"$multiply": ["$$head.v.ttl", 1000]}, 1]},
         "info": "$$head.v.info",
         "address": "$$head.v.address",
     }

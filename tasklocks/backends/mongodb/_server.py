@@ -102,11 +102,7 @@ class Server:
 
     def tail(self, address: str) -> Cursor[dict[str, Any]]:
         """Return a cursor that goes on yielding what is left for `address`."""
-        try:
-            self._database.create_collection(KNOCKS, check_exists=False, capped=True, size=_KNOCKS_BYTES)
-        except OperationFailure as error:
-            if error.code != _EXISTS:
-                raise
+        self._make_knocks()
         # A cursor on an empty collection would be dead at once; and the greeting's arrival shows that it follows.
         self._database[KNOCKS].insert_one({"to": address, "owner": ""})
         cursor: Cursor[dict[str, Any]] = self._database[KNOCKS].find(
@@ -146,6 +142,16 @@ class Server:
         for failed in (*reply.get("writeErrors", ()), *filter(None, [reply.get("writeConcernError")])):
             raise OperationFailure(failed.get("errmsg", "no majority"), failed.get("code"), failed)
         return reply
+
+    def _make_knocks(self) -> None:
+        try:
+            self._database.create_collection(KNOCKS, check_exists=False, capped=True, size=_KNOCKS_BYTES)
+        except OperationFailure as error:
+            if error.code != _EXISTS:
+                raise
+            if not self._database[KNOCKS].options().get("capped"):
+                # It was dropped, and the word of a release made it anew: that never ends, and nobody can follow it.
+                self._database.command("convertToCapped", KNOCKS, size=_KNOCKS_BYTES)
 
     def _index(self) -> None:
         """Let the server delete what is forgotten. Whoever makes a document makes the index: nobody else needs it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tasklocks.backends.base import HOLDERS_SHOWN
+from tasklocks.backends.base import GRANT_TTL, HOLDERS_SHOWN
 from tasklocks.backends.mongodb._expressions import (
     EMPTY,
     GONE,
@@ -124,7 +124,7 @@ def _take_place(place: str, lease: str, request: AcquireRequest, asked: Place) -
     row = {
         "ticket": {"$literal": asked.ticket},
         "permits": request.permits,
-        "ttl": request.ttl,
+        "ttl": min(request.ttl, GRANT_TTL),
         "since": {"$ifNull": [f"${place}.since", NOW]},
         "until": after(asked.keep),
         "info": {"$literal": request.info},
