@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tasklocks.testing.fixtures import Restartable, backend, line, ttl  # noqa: F401
+from tasklocks.testing.fixtures import Restartable, backend, in_order, line, ttl  # noqa: F401
 from tests.leftovers import counter
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tasklocks.backends import Backend
 from tasklocks.testing.asking import NAME, Line, away, held, look, taken
 from tasklocks.types import Busy
@@ -46,6 +48,7 @@ def test_the_place_of_one_who_stays_away_lapses(backend: Backend) -> None:
     assert backend.inspect(NAME).waiters == ()
 
 
+@pytest.mark.usefixtures("in_order")
 def test_listening_waiters_come_before_those_who_are_away(backend: Backend, line: Line) -> None:
     taken(backend, "holder")
     look(backend, "delivery-1", place=away("task"))

@@ -15,6 +15,7 @@ __all__ = [
     "Restartable",
     "backend",
     "how_many",
+    "in_order",
     "left_for_ever",
     "line",
     "process_backend_url",
@@ -71,6 +72,13 @@ def line(backend: Backend) -> Iterator[Line]:
 def ttl(backend: Backend) -> float:
     """A short time to live that the backend can keep."""
     return max(0.4, backend.capabilities.min_ttl)
+
+
+@pytest.fixture
+def in_order(backend: Backend) -> None:
+    """Leave a test out that holds a backend to an order that it does not promise."""
+    if not backend.capabilities.strict_order:
+        pytest.skip("this backend declares no strict order")
 
 
 @pytest.fixture

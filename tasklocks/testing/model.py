@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -238,10 +239,12 @@ class ComparisonOverTime(Comparison):
             look(self.backend, owner, self.name, permits=permits, capacity=self.model.capacity)
 
 
+@pytest.mark.usefixtures("in_order")
 def test_any_order_of_steps_gives_what_the_model_gives(backend: Backend) -> None:
     _compare(backend, Comparison, max_examples=60, stateful_step_count=40)
 
 
+@pytest.mark.usefixtures("in_order")
 def test_any_order_of_steps_gives_what_the_model_gives_also_when_leases_end(backend: Backend) -> None:
     examples = math.ceil(_SECONDS / _shortest(backend))
     without_shrinking = [Phase.explicit, Phase.reuse, Phase.generate]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tasklocks import clock
 from tasklocks.backends.base import GRANT_TTL, Backend
 from tasklocks.testing.asking import LONG, NAME, Line, away, free, held, look, taken
 from tasklocks.types import Busy, Grant
 
 
+@pytest.mark.usefixtures("in_order")
 def test_waiters_are_served_in_the_order_in_which_they_came(backend: Backend, line: Line) -> None:
     taken(backend, "holder")
     waiters = [line.join(f"waiter-{turn}") for turn in range(6)]
@@ -21,6 +24,7 @@ def test_waiters_are_served_in_the_order_in_which_they_came(backend: Backend, li
     assert free(backend)
 
 
+@pytest.mark.usefixtures("in_order")
 def test_a_waiter_knows_how_many_are_in_front(backend: Backend, line: Line) -> None:
     taken(backend, "holder")
     waiters = [line.join(f"waiter-{turn}") for turn in range(4)]
@@ -30,6 +34,7 @@ def test_a_waiter_knows_how_many_are_in_front(backend: Backend, line: Line) -> N
     assert waiters[3].ask().ahead == 2
 
 
+@pytest.mark.usefixtures("in_order")
 def test_asking_again_keeps_the_place(backend: Backend, line: Line) -> None:
     taken(backend, "holder")
     first, second = line.join("first"), line.join("second")
@@ -88,6 +93,7 @@ def test_tokens_grow_over_hand_offs(backend: Backend, line: Line) -> None:
     assert tokens == sorted(set(tokens))
 
 
+@pytest.mark.usefixtures("in_order")
 def test_a_heavy_waiter_at_the_head_is_not_overtaken_by_light_ones(backend: Backend, line: Line) -> None:
     taken(backend, "a", capacity=3)
     taken(backend, "b", capacity=3)
@@ -104,6 +110,7 @@ def test_a_heavy_waiter_at_the_head_is_not_overtaken_by_light_ones(backend: Back
     assert light.hears() is not None
 
 
+@pytest.mark.usefixtures("in_order")
 def test_one_release_serves_as_many_waiters_as_fit(backend: Backend, line: Line) -> None:
     taken(backend, "heavy", permits=3, capacity=3)
     waiters = [line.join(f"waiter-{turn}", capacity=3) for turn in range(5)]
@@ -167,6 +174,7 @@ def test_the_head_of_the_line_is_told_when_it_may_look_again(backend: Backend, l
     assert isinstance(waiter.ask(), Grant)
 
 
+@pytest.mark.usefixtures("in_order")
 def test_an_expired_lease_goes_to_the_head_not_to_a_newcomer(backend: Backend, line: Line, ttl: float) -> None:
     taken(backend, "holder", ttl=ttl)
     waiter = line.join("waiter")
@@ -175,6 +183,7 @@ def test_an_expired_lease_goes_to_the_head_not_to_a_newcomer(backend: Backend, l
     assert waiter.hears() is not None
 
 
+@pytest.mark.usefixtures("in_order")
 def test_a_larger_capacity_serves_waiters_in_order(backend: Backend, line: Line) -> None:
     taken(backend, "holder")
     waiters = [line.join(f"waiter-{turn}") for turn in range(3)]
@@ -254,6 +263,7 @@ def test_an_ear_that_was_closed_does_not_deafen_the_others(backend: Backend, lin
     assert stayer.hears() is not None
 
 
+@pytest.mark.usefixtures("in_order")
 def test_hundred_waiters_of_one_limit_are_all_served_in_order(backend: Backend, line: Line) -> None:
     taken(backend, "holder")
     waiters = [line.join(f"waiter-{turn:03}") for turn in range(100)]
