@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import page, targets
+from benchmarks import page, pictures, targets
 from benchmarks.contestants import chosen
 from benchmarks.machine import circumstances
 from benchmarks.measures import MEASURES
@@ -78,6 +78,7 @@ def _keep(results: dict[str, Result], asked: argparse.Namespace) -> None:
         save(result, folder)
     if folder == RESULTS:
         page.updated(PAGE, load(RESULTS))
+        pictures.drawn(PAGE.parent / "images", load(RESULTS))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import contended, growth, handoff, renewal, uncontended
+from benchmarks import contended, growth, handoff, herd, renewal, uncontended
 from benchmarks.plan import Plan
 from benchmarks.tables import Column
 
@@ -80,6 +80,18 @@ MEASURES: Mapping[str, Measure] = {
             Column("p99_ms", "p99 ms", ".2f"),
             Column("longest_ms", "longest ms", ".2f"),
             Column("handoffs", "hand-offs", "d"),
+        ),
+    ),
+    "herd": Measure(
+        "What one release costs when many wait",
+        herd.measure,
+        (
+            Column("store", "store"),
+            Column("permits", "permits", "d"),
+            Column("waiters", "waiters", "d"),
+            Column("requests", "requests", ".1f"),
+            Column("messages", "messages", ".1f"),
+            Column("kilobytes", "kB", ".1f"),
         ),
     ),
     "renewal": Measure(

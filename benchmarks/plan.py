@@ -26,6 +26,8 @@ class Scale:
         processes: how many processes want one mutex at once.
         handoffs: from holder to waiter, for each contestant.
         leases: how many are renewed at once.
+        waiters: how many wait for one limit, fewest first.
+        permits: how many that limit has.
     """
 
     seconds: float
@@ -33,10 +35,20 @@ class Scale:
     processes: Sequence[int]
     handoffs: int
     leases: Sequence[int]
+    waiters: Sequence[int]
+    permits: int
 
 
-FULL = Scale(seconds=5.0, crowd=(1, 100, 10_000), processes=(2, 10, 50), handoffs=100, leases=(1, 100, 1000))
-QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,))
+FULL = Scale(
+    seconds=5.0,
+    crowd=(1, 100, 10_000),
+    processes=(2, 10, 50),
+    handoffs=100,
+    leases=(1, 100, 1000),
+    waiters=(10, 100, 1000, 5000),
+    permits=1000,
+)
+QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,), waiters=(2, 8), permits=12)
 """Shows that everything runs; its figures mean nothing."""
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import page
+from benchmarks import page, pictures
 from benchmarks.board import Board
 from benchmarks.measures import MEASURES
 from benchmarks.pair import Pair, prove_exclusion
@@ -22,6 +23,7 @@ FIGURES = {
     "growth": {"crowd", "p50_us", "times_base"},
     "contended": {"processes", "per_second", "evenness", "p99_wait_ms", "overlaps"},
     "handoff": {"p50_ms", "p99_ms"},
+    "herd": {"permits", "waiters", "requests", "messages", "kilobytes"},
     "renewal": {"leases", "threads", "trips_per_second"},
 }
 
@@ -59,8 +61,18 @@ def test_a_result_names_its_circumstances_and_has_every_figure_for_tasklocks(res
     result = results[measure]
     assert {"date", "machine", "stores", "packages"} <= set(result["circumstances"])
     ours = [row for row in result["rows"] if row["role"] == "tasklocks"]
-    assert {row["store"] for row in ours} >= {"sqlite", "redis"}
+    assert {row["store"] for row in ours} >= ({"redis"} if measure == "herd" else {"sqlite", "redis"})
     assert all(FIGURES[measure] <= set(row) for row in ours)
+
+
+def test_a_picture_shows_each_store_and_each_figure(tmp_path):
+    rows = [{"store": store, "waiters": n, "messages": 5.0, "kilobytes": n / 2} for store in "ab" for n in (10, 5000)]
+    pictures.drawn(tmp_path, {"herd": Result("herd", {}, 1.0, {}, rows)})
+    drawn = {file.name: ElementTree.parse(file) for file in tmp_path.glob("*.svg")}
+    assert set(drawn) == {"herd-messages.svg", "herd-bytes.svg"}
+    for picture in drawn.values():
+        lines = picture.findall("{http://www.w3.org/2000/svg}polyline")
+        assert [len(line.get("points").split()) for line in lines] == [2, 2]
 
 
 def test_a_redis_pair_is_two_round_trips(results):
