@@ -6,7 +6,9 @@ it at once; the store refuses what comes too late. The other limit has permits f
 
 from __future__ import annotations
 
+import faulthandler
 import random
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -27,6 +29,7 @@ _LONG = 0.02  # the part of sections that outlast their first deadlines
 
 
 def main(url: str, folder: Path, ttl: float) -> None:
+    faulthandler.register(signal.SIGUSR1)  # where it hangs, if it does
     journal, store = Journal(folder / "journal"), Store(folder / "store")
     backend = Recording(connect(url), journal)
     limits = [Lock(MUTEX, ttl=ttl, backend=backend)]

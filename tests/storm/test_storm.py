@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -65,10 +66,18 @@ class Crew:
         self.journal.killed(pid)
         self.members.update([self._start()])
 
-    def all_served(self, since: float) -> bool:
-        """Whether each member was granted a lease after a moment."""
-        served = {each.pid for each in read(self._folder / "journal") if each.what == "granted" and each.at > since}
-        return self.members.keys() <= served
+    def unserved(self, since: float) -> set[int]:
+        """Who was granted no lease after a moment."""
+        records = read(self._folder / "journal")
+        return self.members.keys() - {each.pid for each in records if each.what == "granted" and each.at > since}
+
+    def where(self, pids: set[int]) -> str:
+        """What processes do now, line by line."""
+        for pid in pids:
+            self.members[pid].send(signal.SIGUSR1)
+        time.sleep(1)
+        states = {pid: "runs" if self.members[pid].running else "has ended" for pid in pids}
+        return f"got no permit: {states}\n{(self._folder / 'log').read_text()[-8000:]}"
 
     def stop(self, within: float) -> None:
         (self._folder / "stop").touch()
@@ -89,7 +98,7 @@ def _crew(url: str, folder: Path, ttl: float) -> Iterator[tuple[Crew, list[Relay
         relays = [stack.enter_context(Relay(port)) for _ in range(2)] if port else []
         crew = Crew([_through(url, relay) for relay in relays] or [url], folder, ttl)
         stack.callback(crew.close)
-        assert eventually(lambda: crew.all_served(0), within=30), "a process did not start"
+        assert eventually(lambda: not crew.unserved(0), within=30), "a process did not start"
         yield crew, relays
 
 
@@ -127,8 +136,9 @@ def _storm(url: str, folder: Path, seconds: float) -> Verdict:
 
 def _goes_on(crew: Crew, ttl: float) -> None:
     """When the storm is over, everybody gets a permit: leases of the dead end within ttl, and the line moves."""
-    since = clock.now()
-    assert eventually(lambda: crew.all_served(since), within=3 * ttl + GRANT_TTL + WAITER_TTL, every=0.3)
+    since, bound = clock.now(), 3 * ttl + GRANT_TTL + WAITER_TTL
+    served = eventually(lambda: not crew.unserved(since), within=bound, every=0.3)
+    assert served, crew.where(crew.unserved(since))
 
 
 def _judge(folder: Path) -> Verdict:
