@@ -57,6 +57,18 @@ def test_a_backend_that_breaks_a_promise_fails_the_suite_with_what_it_answered(p
     assert "assert True is False" in done.stdout
 
 
+def test_tasklocks_itself_needs_no_test_tools():
+    code = "import sys, tasklocks, tasklocks.backends.memory; print({'pytest', 'hypothesis'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_the_suite_says_what_to_install_where_pytest_is_missing():
+    code = "import sys; sys.modules['pytest'] = None; import tasklocks.testing"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "pip install 'tasklocks[testing]'" in done.stderr.splitlines()[-1]
+
+
 def test_the_documentation_shows_the_project_that_is_tested():
     page = PAGE.read_text("utf-8")
     for file in ("test_box.py", "pyproject.toml"):
