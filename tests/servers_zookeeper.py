@@ -23,12 +23,14 @@ class ZooKeeperServer(Server):
         folder: where its data and its log go.
         number: which of an ensemble it is.
         members: the lines of its configuration that name all of an ensemble; empty: it is alone.
+        idle_check: seconds between two looks for nodes that go by themselves when they are empty.
     """
 
     program = "java"
 
-    def __init__(self, folder: Path, number: int = 1, members: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, number: int = 1, members: Sequence[str] = (), *, idle_check: float = 60.0) -> None:
         super().__init__(folder)
+        self.idle_check = idle_check
         self.number = number
         self.members = members
 
@@ -56,8 +58,7 @@ class ZooKeeperServer(Server):
             self.program,
             "-Xmx512m",
             "-XX:+UseSerialGC",
-            # Idle limits are looked for every minute by default, too long for a test to wait.
-            "-Dznode.container.checkIntervalMs=1000",
+            f"-Dznode.container.checkIntervalMs={self.idle_check * 1000:.0f}",
             # Nobody pulls a plug here: what a killed server wrote is in the system's cache.
             "-Dzookeeper.forceSync=no",
             "-cp",

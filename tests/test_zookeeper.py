@@ -39,7 +39,7 @@ def backend(url):
 @pytest.fixture
 def server(tmp_path):
     require(ZooKeeperServer)
-    with ZooKeeperServer(tmp_path / "zookeeper") as running:
+    with ZooKeeperServer(tmp_path / "zookeeper", idle_check=1.0) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from tasklocks import clock
 from tasklocks.backends.zookeeper import keeping, turn
 from tasklocks.backends.zookeeper.known import Known, Seat
 from tasklocks.backends.zookeeper.limit import Limit
-from tasklocks.backends.zookeeper.nodes import prefix_node
+from tasklocks.backends.zookeeper.nodes import digest, prefix_node
 from tasklocks.backends.zookeeper.session import Session
 from tasklocks.backends.zookeeper.taking import Wish, take
 from tasklocks.backends.zookeeper.url import Settings, read_url
@@ -91,10 +92,15 @@ class ZooKeeperBackend:
     def acquire(self, request: AcquireRequest) -> Grant | Busy:
         """See `Backend.acquire`."""
         wish = Wish(self._limit(request.name), request, clock.now())
-        for _ in range(_TRIES):
-            answer = take(wish)
-            if answer is not None:
-                return answer
+        asking, who = wish.limit.known.asking, (wish.limit.path, digest(request.owner))
+        asking.append(who)
+        try:
+            for _ in range(_TRIES):
+                answer = take(wish)
+                if answer is not None:
+                    return answer
+        finally:
+            asking.remove(who)
         raise BackendUnavailable(f"{self!r}: the limit {request.name!r} changes faster than it can be read")
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
@@ -136,6 +142,9 @@ class ZooKeeperBackend:
         if not process.session.usable:
             _close(self._process)
             process = self._process()
+        if process.known.strays:
+            with contextlib.suppress(BackendUnavailable):
+                keeping.take_back_strays(process.known)
         return process.limit(name)
 
 

@@ -9,14 +9,14 @@ from typing import Any
 from tasklocks import clock
 from tasklocks.backends.base import HOLD_WEIGHT, moving_average
 from tasklocks.backends.zookeeper import line
-from tasklocks.backends.zookeeper.known import Held, Seat
+from tasklocks.backends.zookeeper.known import Held, Known, Seat
 from tasklocks.backends.zookeeper.limit import Limit, Settled, serve
-from tasklocks.backends.zookeeper.nodes import KEPT, WAITER, Header, Row, digest, node_name, written
+from tasklocks.backends.zookeeper.nodes import KEPT, LEASES, WAITER, Header, Node, Row, digest, node_name, written
 from tasklocks.backends.zookeeper.session import BadVersionError, failure, missing
 from tasklocks.backends.zookeeper.taking import held_as
 from tasklocks.types import Grant, LimitState, Waiter
 
-__all__ = ["force_release", "inspect", "leave", "release", "renew"]
+__all__ = ["force_release", "inspect", "leave", "release", "renew", "take_back_strays"]
 
 _TRIES = 30
 _SAME_HOLD = 0.01  # seconds by which the usual hold may be off before somebody writes it down
@@ -135,6 +135,26 @@ def _keep_permits(limit: Limit, held: Held, owner: str, keep: float) -> bool:
         if not isinstance(failure(answer), BadVersionError):
             return failure(answer) is None
     return False
+
+
+def take_back_strays(known: Known) -> None:
+    """Remove what was asked for by those who were told that nothing is known, unless they have it by now."""
+    strays, known.strays = known.strays, []
+    for limit, who in strays:
+        nodes = [*_children(limit, limit.path), *_children(limit, limit.queue)]
+        # After the listing: whoever asks again meanwhile has created nothing that is in it, or is seen here.
+        if (limit.path, who) in list(known.asking):
+            known.strays.append((limit, who))
+            continue
+        ours = {held.path for held in list(known.held.values())} | {seat.path for seat in list(known.seats.values())}
+        doomed = [node for node in nodes if node.digest == who and node.kind != KEPT and node.path not in ours]
+        if doomed:
+            limit.session.ask(*(limit.session.delete(node.path) for node in doomed))
+
+
+def _children(limit: Limit, folder: str) -> list[Node]:
+    (listed,) = limit.session.ask(limit.session.names(folder))
+    return [] if missing(listed) else limit.nodes(folder, listed[0], (*LEASES, WAITER))
 
 
 def leave(limit: Limit, seat: Seat) -> bool:

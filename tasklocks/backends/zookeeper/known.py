@@ -107,6 +107,8 @@ class Known:
         self.headers: dict[str, Header] = {}
         self.rows: dict[str, Row] = {}
         self.watches = Watches()
+        self.asking: list[tuple[str, str]] = []
+        """Limit and owner's digest of each acquire that is under way."""
         self.strays: list[tuple[Any, str]] = []
         """Limit and owner's digest of leases that may be there although their takers were told nothing."""
 
