@@ -16,6 +16,7 @@ from tasklocks.backends.etcd.keys import Away, Entry
 from tasklocks.backends.etcd.line import Line
 from tasklocks.backends.etcd.mine import Mine
 from tasklocks.backends.etcd.ops import Delete, Put, Txn
+from tasklocks.backends.etcd.sessions import LATE
 from tasklocks.backends.etcd.showing import busy
 from tasklocks.backends.etcd.store import Store
 from tasklocks.backends.etcd.wish import Wish
@@ -25,6 +26,7 @@ __all__ = ["acquire"]
 
 _TRIES = 20
 _SWEPT = 50
+_ASKED = 3
 
 
 def acquire(store: Store, request: AcquireRequest) -> Grant | Busy:
@@ -73,7 +75,19 @@ def _again(wish: Wish, line: Line, own: Entry) -> Grant | Busy | Line:
     lease = wish.store.waiting_lease().id
     if (own.permits, own.lease) != (wish.request.permits, lease):
         return wish.take_over(own, lease)
-    return busy(wish, line, _noted(wish, own))
+    answer = busy(wish, line, _noted(wish, own))
+    return answer if answer.ahead else replace(answer, retry_after=_first_end(wish.store, line, answer))
+
+
+def _first_end(store: Store, line: Line, answer: Busy) -> float | None:
+    """Return when the first in line should look again, lest it be late when a holder is dead.
+
+    Only who has waited for a while asks for that, for it costs a round trip.
+    """
+    others = {entry.lease for entry in line.holders if entry.lease not in store.sessions.made}
+    ends = [max(0, store.transport.remaining(lease)) + LATE for lease in sorted(others)[:_ASKED]]
+    known = [] if answer.retry_after is None else [answer.retry_after]
+    return min([*ends, *known], default=None)
 
 
 def _join(wish: Wish) -> Busy | Line:

@@ -17,12 +17,14 @@ from tasklocks.backends.base import RETENTION
 from tasklocks.backends.etcd.ops import EtcdError, Transport
 from tasklocks.errors import BackendUnavailable
 
-__all__ = ["MIN_TTL", "WAITING", "Session", "Sessions"]
+__all__ = ["LATE", "MIN_TTL", "WAITING", "Session", "Sessions"]
 
-_LATE = 0.6  # seconds that etcd may take to notice an end, and to act on it
+LATE = 0.6
+"""Seconds that etcd may take to notice that a lease is over, and to act on it."""
+
 _SHORTEST = 2  # whole seconds; etcd gives no less by default
 
-MIN_TTL = _SHORTEST + _LATE
+MIN_TTL = _SHORTEST + LATE
 """The shortest ttl that can be kept, in seconds."""
 
 WAITING = MIN_TTL
@@ -79,7 +81,7 @@ class Sessions:
 
     def get(self, ttl: float, *, renewed: bool = False) -> Session:
         """Return the session behind `ttl`, with most of its time left; with all of it if `renewed`."""
-        whole, now = max(_SHORTEST, math.floor(ttl - _LATE)), clock.now()
+        whole, now = max(_SHORTEST, math.floor(ttl - LATE)), clock.now()
         session = self._sessions.get(whole)
         if session is None or session.alive_until <= now:
             return self._make(whole)
