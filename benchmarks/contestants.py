@@ -59,9 +59,12 @@ CONTESTANTS = (
     Contestant("tasklocks mongodb", "mongodb", "tasklocks", ours.lock, "pymongo", keep=ours.kept),
     Contestant("floor: two transactions over HTTP", "etcd", "floor", floors.etcd, waits=False),
     Contestant("tasklocks etcd", "etcd", "tasklocks", ours.lock, keep=ours.kept),
+    Contestant("etcd3gw Lock", "etcd", "peer", peers.etcd3gw, "etcd3gw", waits=False),
+    Contestant("tooz etcd", "etcd", "peer", peers.tooz_etcd, "tooz"),
     Contestant("floor: create and delete a node", "zookeeper", "floor", floors.zookeeper, "kazoo", waits=False),
     Contestant("tasklocks zookeeper", "zookeeper", "tasklocks", ours.lock, "kazoo", keep=ours.kept),
     Contestant("kazoo Lock", "zookeeper", "peer", peers.kazoo, "kazoo"),
+    Contestant("kazoo Semaphore", "zookeeper", "peer", peers.kazoo_semaphore, "kazoo"),
 )
 
 

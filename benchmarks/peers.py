@@ -1,4 +1,4 @@
-"""Other libraries' mutexes on Redis, each as its documentation shows it, with an expiry of 30 s like ours.
+"""Other libraries' mutexes, each as its documentation shows it, with an expiry of 30 s like ours.
 
 Each gets a client of its own with redis-py's defaults. Polling intervals stay as they come.
 """
@@ -16,13 +16,16 @@ from benchmarks.pair import Pair
 
 __all__ = [
     "dramatiq",
+    "etcd3gw",
     "kazoo",
+    "kazoo_semaphore",
     "pottery",
     "python_redis_lock",
     "python_redis_lock_kept",
     "redis_py",
     "sherlock",
     "tooz",
+    "tooz_etcd",
 ]
 
 _EXPIRY = 30
@@ -65,13 +68,12 @@ def sherlock(url: str, name: str) -> Pair:
 
 def tooz(url: str, name: str) -> Pair:
     """Return a lock of tooz's redis driver."""
-    from tooz import coordination
+    return _tooz(url.rpartition("/")[0], name)
 
-    member = f"{os.getpid()}-{os.urandom(4).hex()}".encode()
-    coordinator = coordination.get_coordinator(f"{url.rpartition('/')[0]}?timeout={_EXPIRY}", member)
-    coordinator.start()
-    lock = coordinator.get_lock(name.encode())
-    return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)
+
+def tooz_etcd(url: str, name: str) -> Pair:
+    """Return a lock of tooz's driver for etcd's gateway."""
+    return _tooz(f"etcd3+http://{urlsplit(url).netloc}", name)
 
 
 def dramatiq(url: str, name: str) -> Pair:
@@ -100,6 +102,35 @@ def kazoo(url: str, name: str) -> Pair:
     client = KazooClient(urlsplit(url).netloc)
     client.start()
     lock = client.Lock(f"/{name}")
+    return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)
+
+
+def kazoo_semaphore(url: str, name: str) -> Pair:
+    """Return kazoo's Semaphore with one permit."""
+    from kazoo.client import KazooClient
+
+    client = KazooClient(urlsplit(url).netloc)
+    client.start()
+    semaphore = client.Semaphore(f"/{name}")
+    return Pair(lambda blocking: semaphore.acquire(blocking=blocking), semaphore.release)
+
+
+def etcd3gw(url: str, name: str) -> Pair:
+    """Return etcd3gw's Lock, which cannot wait."""
+    import etcd3gw as library
+
+    place = urlsplit(url)
+    lock = library.client(host=place.hostname, port=place.port).lock(name, ttl=_EXPIRY)
+    return Pair(lambda _: lock.acquire(), lock.release)
+
+
+def _tooz(url: str, name: str) -> Pair:
+    from tooz import coordination
+
+    member = f"{os.getpid()}-{os.urandom(4).hex()}".encode()
+    coordinator = coordination.get_coordinator(f"{url}?timeout={_EXPIRY}", member)
+    coordinator.start()
+    lock = coordinator.get_lock(name.encode())
     return Pair(lambda blocking: lock.acquire(blocking=blocking), lock.release)
 
 

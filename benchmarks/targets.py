@@ -67,6 +67,18 @@ def _worst(key: str, words: str = "", **where: object) -> Callable[[Rows], float
     )
 
 
+def _pair(store: str, of_floor: float, of_peers: float | None = None) -> list[Target]:
+    """Return what the uncontended pair of `store` must keep: of the floor's time, and of its fastest peer's."""
+    who = {"contestant": f"tasklocks {store}"}
+    floor = Target(f"{store}, pair: p50, x floor", "pair", _value("times_floor", **who), operator.le, of_floor)
+    if of_peers is None:
+        return [floor]
+    peer = Target(
+        f"{store}, pair: p50, x the fastest peer", "pair", _value("times_fastest_peer", **who), operator.lt, of_peers
+    )
+    return [floor, peer]
+
+
 _SIGNS = {operator.le: "≤", operator.lt: "<", operator.ge: "≥", operator.eq: "="}
 
 
@@ -91,18 +103,12 @@ def _in_line(store: str, sections: float) -> list[Target]:
 
 
 TARGETS = (
-    Target("redis, pair: p50, x floor", "pair", _value("times_floor", contestant="tasklocks redis"), operator.le, 1.25),
+    *_pair("redis", 1.25, 1),
     Target("redis, pair: round trips", "pair", _value("round_trips", contestant="tasklocks redis"), operator.le, 2),
-    Target(
-        "redis, pair: p50, x the fastest peer",
-        "pair",
-        _value("times_fastest_peer", contestant="tasklocks redis"),
-        operator.lt,
-        1,
-    ),
-    Target(
-        "sqlite, pair: p50, x floor", "pair", _value("times_floor", contestant="tasklocks sqlite"), operator.le, 2.5
-    ),
+    *_pair("sqlite", 2.5),
+    *_pair("mongodb", 1.25),
+    *_pair("etcd", 1.25, 0.5),
+    *_pair("zookeeper", 1.15, 1),
     Target(
         "redis, pair among up to 10 000 other limits: p50, x the smallest crowd",
         "growth",
