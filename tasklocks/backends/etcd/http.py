@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import weakref
 from collections.abc import Iterator, Mapping
 
 __all__ = ["Connection", "HttpError"]
@@ -38,6 +39,8 @@ class Connection:
         except BaseException:
             self._socket.close()
             raise
+        # An exception from a signal may drop it anywhere.
+        self._closed = weakref.finalize(self, self._socket.close)
         shown = f"[{host}]" if ":" in host else host
         self._head = f"HTTP/1.1\r\nHost: {shown}:{port}\r\nContent-Type: application/json\r\n".encode()
         self._buffer = b""
@@ -76,7 +79,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection."""
-        self._socket.close()
+        self._closed()
 
     def _send(self, path: str, body: bytes, token: str) -> None:
         user = b"Authorization: %s\r\n" % token.encode() if token else b""
