@@ -100,7 +100,7 @@ def _lease_or_busy(lease: str, place: Place | None) -> dict[str, Any]:
         "now": NOW,
         "ahead": _ahead(place),
         "first_ends": {"$min": values("$leases", "expires")},
-        "holders": {"$slice": [values("$leases"), HOLDERS_SHOWN]},
+        "holders": each({"$slice": [rows("$leases"), HOLDERS_SHOWN]}, "$$this.v"),
         "usual_hold": "$usual_hold",
     }
     return {
