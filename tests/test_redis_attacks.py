@@ -9,11 +9,11 @@ import time
 import pytest
 import redis
 
-from tasklocks import Lock, clock
+from tasklocks import BackendUnavailable, Lock, clock
 from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.redis import RedisBackend
 from tasklocks.types import Grant
-from tests.line import LONG, NAME, Line, free, taken
+from tests.line import LONG, NAME, Line, free, held, taken
 from tests.processes import eventually
 
 
@@ -184,3 +184,75 @@ def test_a_server_that_closes_idle_connections_is_not_noticed(backend, client):
         assert waiting.listener.wait(2.5, waiting.busy) is None
         assert backend.release(NAME, "holder")
         assert waiting.hears(within=GRANT_TTL / 2)
+
+
+# Limits.
+
+
+@pytest.mark.parametrize("ttl", [1e9, 1e13, 1e300])
+def test_a_lease_for_ever_is_one(backend, ttl):
+    grant = taken(backend, "a", ttl=ttl)
+    assert backend.inspect(NAME).holders[0].expires_in > 1e8
+    assert grant.deadline > clock.now() + 1e8
+    assert backend.renew([grant])[0].deadline > clock.now() + 1e8
+    held(backend)
+    assert backend.release(NAME, "a")
+    assert free(backend)
+
+
+@pytest.mark.parametrize("permits", [1, 3, 10**15])
+def test_leases_whose_facts_were_thrown_away_keep_their_permits(backend, client, permits):
+    grant = taken(backend, "a", permits=permits, capacity=permits + 1, ttl=1.0)
+    taken(backend, "b", permits=1, capacity=permits + 1, ttl=0.5)
+    client.delete(f"tasklocks:{{{NAME}}}:meta")
+    for _ in range(2):
+        held(backend, capacity=permits + 1)
+    assert list(backend.renew([grant])) == [None]
+    time.sleep(0.6)
+    held(backend, capacity=permits + 1)
+    time.sleep(0.6)
+    for number in range(3):
+        taken(backend, f"c{number}", permits=1, capacity=3)
+    held(backend, capacity=3)
+
+
+def test_ending_the_lease_of_a_nameless_owner_ends_no_other(backend):
+    taken(backend, "a")
+    assert backend.force_release(NAME, "") == 0
+    assert backend.force_release(NAME) == 1
+
+
+def test_a_server_whose_memory_is_full_takes_permits_back(backend, client):
+    taken(backend, "a")
+    taken(backend, "b", "other")
+    with Line(backend) as line:
+        waiting = line.join("waiter")
+        client.config_set("maxmemory", "1mb")
+        with pytest.raises(BackendUnavailable, match="maxmemory"):
+            taken(backend, "c", "third")
+        assert backend.release("other", "b")
+        assert backend.release(NAME, "a")
+        assert waiting.hears()
+    client.config_set("maxmemory", "0")
+    assert backend.inspect("third").holders == backend.inspect("other").holders == ()
+
+
+def test_a_clock_of_the_server_that_was_set_back_leaves_no_negative_times(backend, client):
+    taken(backend, "a")
+    row = client.hget(f"tasklocks:{{{NAME}}}:meta", "lease a").split(" ")
+    row[3] = str(int(row[3]) + 3600_000_000)  # granted in what is the future now
+    client.hset(f"tasklocks:{{{NAME}}}:meta", "lease a", " ".join(row))
+    assert backend.release(NAME, "a")
+    assert backend.inspect(NAME).usual_hold == 0.0
+
+
+@pytest.mark.parametrize("text", ["a b", "a\nb", "a\0b", "\0", "ä\x80", "capacity", "%d", " ", "x" * 1_000_000])
+def test_any_text_can_be_an_owner_and_tell_about_itself(backend, text):
+    taken(backend, text, info=text)
+    with Line(backend) as line:
+        waiting = line.join(f"w{text}", info=text)
+        assert (backend.inspect(NAME).holders[0].owner, backend.inspect(NAME).holders[0].info) == (text, text)
+        assert backend.inspect(NAME).waiters[0].info == text
+        assert backend.release(NAME, text)
+        assert waiting.hears()
+    assert backend.inspect(NAME).holders[0].info == text

@@ -96,7 +96,7 @@ class RedisBackend(ReservesByUpdate):
 
     def force_release(self, name: str, owner: str | None = None) -> int:
         """See `Backend.force_release`."""
-        return int(self._run(self._call(FORCE_RELEASE, name, owner or "")))
+        return int(self._run(self._call(FORCE_RELEASE, name, *([] if owner is None else [owner]))))
 
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""

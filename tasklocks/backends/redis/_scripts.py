@@ -23,6 +23,7 @@ __all__ = [
     "packed",
 ]
 
+_FOREVER = 10**15  # microseconds, 31 years: added to a time it is still exact in Lua's numbers
 _DEAF_AT_MOST = 100  # waiters that one step passes over
 
 _FOLDER = Path(__file__).parent
@@ -57,7 +58,7 @@ def packed(args: Sequence[object]) -> bytes:
 
 def micros(seconds: float) -> int:
     """Return the microseconds that scripts reckon in."""
-    return round(seconds * 1_000_000)
+    return min(round(seconds * 1_000_000), _FOREVER)
 
 
 def _script(*parts: str) -> Script:

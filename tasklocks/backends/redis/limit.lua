@@ -52,7 +52,7 @@ local function lease_of(owner)
 end
 
 local function row_of(closed, permits, own_token, since, info)
-  return closed .. ' ' .. permits .. ' ' .. text(own_token) .. ' ' .. text(since) .. ' ' .. info
+  return closed .. ' ' .. text(permits) .. ' ' .. text(own_token) .. ' ' .. text(since) .. ' ' .. info
 end
 
 local function extend(owner, ttl)
@@ -87,14 +87,15 @@ local function end_lease(owner, lease, keep)
   if not lease or lease.closed then
     return 0
   end
-  local held = (now - lease.since) / 1000000
-  hold = hold and hold + HOLD_WEIGHT * (held - hold) or held
-  redis.call('HSET', meta, 'hold', string.format('%.6f', hold))
   if keep > 0 then
     redis.call('HSET', meta, 'lease ' .. owner, row_of('1', lease.permits, lease.token, lease.since, lease.info))
     extend(owner, keep)
   else
     forget_lease(owner, lease)
   end
+  -- Last, for a server whose memory is full lets a script write more only if what it did first needs none.
+  local held = math.max(now - lease.since, 0) / 1000000
+  hold = hold and hold + HOLD_WEIGHT * (held - hold) or held
+  redis.call('HSET', meta, 'hold', string.format('%.6f', hold))
   return 1
 end

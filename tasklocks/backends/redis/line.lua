@@ -2,7 +2,10 @@ local LISTENING, AWAY = {line, lapses, 'listening '}, {away, away_lapses, 'away 
 
 local function free_permits()
   if lease_count == 0 then
-    extra = 0
+    weigh(-extra)
+  elseif not known[1] then
+    -- Something threw `meta` away, but not the leases: nobody knows what they cover, so nothing is free.
+    weigh(capacity)
   end
   return capacity - lease_count - extra
 end
