@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasklocks.backends import connect
-from tasklocks.celery import LockedTask, locked
+from tasklocks.celery import LockedTask, locked, rate_limited
 from tasklocks.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -31,4 +31,5 @@ __all__ = [
     "connect",
     "current_lease",
     "locked",
+    "rate_limited",
 ]

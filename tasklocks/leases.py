@@ -13,8 +13,10 @@ from types import TracebackType
 from tasklocks import clock, ledger
 from tasklocks.backends import fingerprint
 from tasklocks.backends.base import Backend
-from tasklocks.errors import BackendUnavailable, LeaseLost, TaskLocksError
+from tasklocks.durations import Duration
+from tasklocks.errors import BackendUnavailable, ConfigurationError, LeaseLost, TaskLocksError
 from tasklocks.renewal import renewal
+from tasklocks.started import pause_here, started_here
 from tasklocks.types import Grant
 
 __all__ = ["Lease", "current_lease", "entered_leases", "give_back_unseen", "held_leases"]
@@ -144,6 +146,21 @@ class Lease:
         else:
             self.renewed(answer)
 
+    def pause(self, length: Duration, name: str | None = None) -> None:
+        """Let nothing start under the innermost rate limit of the running function for `length` from now.
+
+        For a partner that answers "too many" and says when to come back: what waits already moves by as much.
+
+        Args:
+            length: seconds, or a timedelta; 0 resumes.
+            name: which rate limit, if the function runs under several.
+
+        Raises:
+            ConfigurationError: the caller is under no such rate limit.
+            BackendUnavailable: the backend does not answer.
+        """
+        pause_here(length, name)
+
     def release(self) -> bool:
         """End the lease; only this owner's lease is touched. Harmless when repeated.
 
@@ -214,13 +231,43 @@ class Lease:
         return self._reason or "its time ran out before it could be renewed"
 
 
+class StartedLease(Lease):
+    """What `current_lease` returns under a rate limit alone: a start is used up at once, so nothing is held."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str) -> None:
+        self.grant = Grant(name, owner="", permits=0, ttl=math.inf, fencing_token=0, deadline=math.inf)
+        self._reason = ""
+        self._released = False
+
+    @property
+    def fencing_token(self) -> int:
+        """There is none."""
+        raise ConfigurationError(f"rate limit {self.name!r} gives no fencing token, only a lock does: see @locked")
+
+    def __repr__(self) -> str:
+        return f"<StartedLease {self.name!r}>"
+
+    def renew(self) -> None:
+        """Do nothing: there is nothing to renew."""
+
+    def release(self) -> bool:
+        """Do nothing: there is nothing to give back."""
+        return False
+
+
 def current_lease() -> Lease | None:
     """Return the innermost lease held here: by the running task, or by a `with` block around the caller.
 
-    None if there is none. A thread that a task starts has none unless the context is copied into it.
+    Under rate limits alone it is a stand-in without permits: it can `pause`, and is never lost. None if there is
+    neither. A thread that a task starts has none unless the context is copied into it.
     """
     held = held_leases()
-    return held[-1] if held else None
+    if held:
+        return held[-1]
+    started = started_here()
+    return StartedLease(started[-1].name) if started else None
 
 
 def held_leases() -> tuple[Lease, ...]:

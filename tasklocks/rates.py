@@ -87,10 +87,14 @@ class RateState:
 
     def wait_of(self, start: float, made: float, now: float) -> float:
         """Return for how long a reserved start has to wait yet, with the pauses since; 0.0: not at all."""
+        return max(0.0, self.due(start, made) - now)
+
+    def due(self, start: float, made: float) -> float:
+        """Return the moment of a start that was reserved for `start`, moved by the pauses since it was `made`."""
         for at, by in self.shifts:
             if at >= made and start > at:
                 start += by
-        return max(0.0, start - now)
+        return start
 
     def pause(self, paces: Sequence[Pace], until: float, now: float) -> None:
         """Let nothing start before `until` (backend's clock), and move all reserved starts by as much.

@@ -1,10 +1,11 @@
-"""Everything that knows Celery: the decorator, the task class, the resend, and what a worker checks at its start."""
+"""Everything that knows Celery: the decorators, the task class, the resend, and what a worker checks at its start."""
 
 from __future__ import annotations
 
 from tasklocks.celery import watch as _watch  # noqa: F401 - connects the watch over the pool
 from tasklocks.celery import worker as _worker  # noqa: F401 - connects the worker's check
 from tasklocks.celery.locked import locked
+from tasklocks.celery.rated import rate_limited
 from tasklocks.celery.task import LockedTask
 
-__all__ = ["LockedTask", "locked"]
+__all__ = ["LockedTask", "locked", "rate_limited"]

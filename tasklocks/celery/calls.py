@@ -18,11 +18,9 @@ from celery import Celery, Task, _state
 from tasklocks import who
 from tasklocks.celery.conf import app_in_use
 from tasklocks.celery.marks import body_of, wrapped_chain
+from tasklocks.celery.waited import HEADER, Waited, read
 
-__all__ = ["CONTENT_TYPE", "HEADER", "Call", "Kind", "Waited", "current_call", "enter_body"]
-
-HEADER = "tasklocks"
-"""The message header in which a task carries what it waited for so far."""
+__all__ = ["CONTENT_TYPE", "Call", "Kind", "current_call", "enter_body"]
 
 CONTENT_TYPE = "tasklocks_content_type"
 """The key under which the worker's main process tells the pool how the message was serialized."""
@@ -37,19 +35,6 @@ class Kind(enum.Enum):
     BODY = "the body of a worker's task: it can be sent again"
     MAPPED = "an item of a map in a worker: it waits in place, without bound unless told"
     DIRECT = "plain code, another task's body, or eager mode: it waits in place, not at all unless told"
-
-
-@dataclass(frozen=True, slots=True)
-class Waited:
-    """What a task waited for so far; travels in the message header.
-
-    Attributes:
-        times: how often it was sent again.
-        since: the backend's clock when it first found its limit busy; None if it did not wait yet.
-    """
-
-    times: int = 0
-    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +86,7 @@ def current_call(body: Callable[..., Any], where: str) -> Call:
         return Call(_kind_inside(), task.app, task, where, Waited())
     if request.is_eager or getattr(request, "tasklocks_entered", False):
         return Call(Kind.DIRECT, task.app, task, where, Waited())
-    return Call(Kind.BODY, task.app, task, where, _read_header(request.headers))
+    return Call(Kind.BODY, task.app, task, where, read(request.headers))
 
 
 def enter_body(call: Call) -> None:
@@ -126,14 +111,3 @@ def _kind_inside() -> Kind:
 def _runs(task: Task, body: Callable[..., Any]) -> bool:
     """Tell whether `body` is what Celery runs for `task`, perhaps behind other decorators."""
     return any(function is body for function in wrapped_chain(body_of(task)))
-
-
-def _read_header(headers: Any) -> Waited:
-    found = headers.get(HEADER) if isinstance(headers, dict) else None
-    if not isinstance(found, dict):
-        return Waited()
-    times, since = found.get("times"), found.get("since")
-    return Waited(
-        times if isinstance(times, int) and times > 0 else 0,
-        float(since) if isinstance(since, (int, float)) else None,
-    )

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
-
-from celery import Task
-from celery.local import Proxy
+from typing import ParamSpec, TypeVar
 
 from tasklocks.backends import Backend
 from tasklocks.backoff import Countdown
-from tasklocks.celery.guard import Work, run_limited
-from tasklocks.celery.marks import LIMITS
-from tasklocks.celery.spec import LimitSpec, LockOptions, OnBackendError, OnBusy, OnLost, make_spec
+from tasklocks.celery.decorating import checked, limited, without_task
+from tasklocks.celery.spec import LockOptions, OnBackendError, OnBusy, OnLost, make_spec
 from tasklocks.durations import Duration
-from tasklocks.errors import ConfigurationError
 from tasklocks.semaphore import Capacity
 
-__all__ = ["check_runs_when_called", "limited", "locked", "without_task"]
+__all__ = ["locked"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,65 +81,8 @@ def locked(
     )
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        where = _checked(function)
+        where = checked(function, "@locked")
         signature = inspect.signature(function)
         return limited(function, make_spec(without_task(name), options, signature, where), signature)
 
     return decorate
-
-
-def limited(function: Callable[P, R], spec: LimitSpec, signature: inspect.Signature) -> Callable[P, R]:
-    """Return `function`, run with a lease on `spec`; limits that it has already are taken after that one."""
-    inner: Any = function
-    limits = (spec, *getattr(function, LIMITS, ()))
-    if hasattr(function, LIMITS):
-        inner = inner.__wrapped__
-
-    @functools.wraps(inner)
-    def body(*args: P.args, **kwargs: P.kwargs) -> R:
-        result: R = run_limited(body, Work(inner, args, kwargs, args), limits)
-        return result
-
-    # Celery reads it to check arguments when a task is sent; wraps alone does not carry it that far.
-    body.__signature__ = signature  # type: ignore[attr-defined]  # a documented hook of inspect
-    setattr(body, LIMITS, limits)
-    return body
-
-
-def _checked(function: Any) -> str:
-    """Return the function's full name.
-
-    Raises:
-        ConfigurationError: it is not a plain function.
-    """
-    if isinstance(function, (Task, Proxy)):
-        raise ConfigurationError(f"task {function.name}: put @locked below @app.task, next to the function")
-    if not inspect.isroutine(function) or isinstance(function, (staticmethod, classmethod)):
-        raise ConfigurationError(
-            f"@locked goes on a function, below other decorators such as @staticmethod, not on {function!r}; "
-            "for a class see LockedTask"
-        )
-    where = f"{function.__module__}.{function.__qualname__}"
-    check_runs_when_called(function, where)
-    return where
-
-
-def check_runs_when_called(function: Callable[..., Any], where: str) -> None:
-    """Raise `ConfigurationError` if a call of `function` only prepares its run: the lease would end before it."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(f"{where}: an async function cannot be locked, it would run after its lease has ended")
-    if inspect.isgeneratorfunction(function):
-        raise ConfigurationError(
-            f"{where}: a generator cannot be locked, it would run after its lease has ended; lock what consumes it"
-        )
-
-
-def without_task(name: str | Callable[..., str]) -> str | Callable[..., str]:
-    """Let a function that makes names see the call's arguments alone, with and without `bind=True`."""
-    if not callable(name):
-        return name
-
-    def of_arguments(*args: Any, **kwargs: Any) -> str:
-        return name(*(args[1:] if args and isinstance(args[0], Task) else args), **kwargs)
-
-    return of_arguments

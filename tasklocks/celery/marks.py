@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tasklocks.celery.spec import LimitSpec
+from tasklocks.celery.rate_spec import RateSpec
+from tasklocks.celery.spec import LockSpec
 
-__all__ = ["LIMITS", "body_of", "limits_of", "wrapped_chain"]
+__all__ = ["LIMITS", "Limit", "body_of", "limits_of", "wrapped_chain"]
+
+Limit = LockSpec | RateSpec
+"""What a task waits for: a permit, or its moment."""
 
 LIMITS = "__tasklocks__"
-"""The attribute that holds a limited function's limits: a tuple of `LimitSpec`, outermost first."""
+"""The attribute that holds a limited function's limits: a tuple of `Limit`, outermost first."""
 
 
 def wrapped_chain(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
@@ -29,13 +33,13 @@ def body_of(task: Any) -> Callable[..., Any]:
     return body
 
 
-def limits_of(task: Any) -> tuple[LimitSpec, ...]:
+def limits_of(task: Any) -> tuple[Limit, ...]:
     """Return the limits of a task, or () if it has none."""
-    own: tuple[LimitSpec, ...] | None = getattr(type(task), LIMITS, None)
+    own: tuple[Limit, ...] | None = getattr(type(task), LIMITS, None)
     if own:
         return own
     for function in wrapped_chain(body_of(task)):
-        found: tuple[LimitSpec, ...] | None = getattr(function, LIMITS, None)
+        found: tuple[Limit, ...] | None = getattr(function, LIMITS, None)
         if found:
             return found
     return ()

@@ -18,8 +18,9 @@ from celery import Celery, Task, signals
 from celery.canvas import Signature
 from kombu.serialization import registry
 
-from tasklocks.celery.calls import CONTENT_TYPE, HEADER, Waited
+from tasklocks.celery.calls import CONTENT_TYPE
 from tasklocks.celery.marks import limits_of
+from tasklocks.celery.waited import HEADER, Waited, written
 
 __all__ = ["send_again"]
 
@@ -62,7 +63,7 @@ def _headers(request: Any, waited: Waited) -> dict[str, Any]:
         for key, value in (request.headers or {}).items()
         if key != CONTENT_TYPE and not key.startswith(("x-death", "x-first-death", "x-last-death"))
     }
-    return {**kept, HEADER: {"times": waited.times, "since": waited.since}}
+    return {**kept, HEADER: written(waited)}
 
 
 def _original_message(request: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`LimitSpec`: what one `@locked` says, checked when it is said."""
+"""`LockSpec`: what one `@locked` says, checked when it is said."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from tasklocks.errors import ConfigurationError
 from tasklocks.keys import KeyFunction, key_function
 from tasklocks.semaphore import Capacity, check_capacity, check_permits, check_ttl, connected
 
-__all__ = ["LimitSpec", "LockOptions", "OnBackendError", "OnBusy", "OnLost", "make_spec"]
+__all__ = [
+    "LockOptions",
+    "LockSpec",
+    "OnBackendError",
+    "OnBusy",
+    "OnLost",
+    "make_spec",
+    "one_of",
+    "optional_seconds",
+]
 
 OnBusy = Literal["retry", "wait", "skip", "raise"]
 OnBackendError = Literal["retry", "raise"]
@@ -42,8 +51,8 @@ class LockOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitSpec:
-    """A limit of a task: checked options, times in seconds.
+class LockSpec:
+    """A lock of a task: checked options, times in seconds.
 
     Attributes:
         where: the task, for errors.
@@ -68,6 +77,10 @@ class LimitSpec:
     on_backend_error: OnBackendError
     backend: str | Backend | None
 
+    def check_on(self, backend: Backend, ttl: float, where: str) -> None:
+        """Raise `ConfigurationError` if it cannot work on `backend`, in an app whose ttl is `ttl`."""
+        check_ttl(ttl if self.ttl is None else self.ttl, backend, where)
+
     def capacity_now(self) -> int:
         """Return the number of permits, asking the user's function if there is one."""
         return check_capacity(self.capacity() if callable(self.capacity) else self.capacity, self.where)
@@ -75,26 +88,26 @@ class LimitSpec:
 
 def make_spec(
     name: str | Callable[..., str], options: LockOptions, signature: inspect.Signature, where: str
-) -> LimitSpec:
+) -> LockSpec:
     """Return the checked limit of the function with `signature`.
 
     Raises:
         ConfigurationError: something that cannot work, with `where`, the option and what would work.
     """
-    spec = LimitSpec(
+    spec = LockSpec(
         where=where,
         key=key_function(name, signature, where),
         capacity=options.capacity if callable(options.capacity) else check_capacity(options.capacity, where),
         permits=check_permits(options.permits, options.capacity, where),
-        ttl=_optional(options.ttl, f"{where}: ttl", exclusive=True),
+        ttl=optional_seconds(options.ttl, f"{where}: ttl", exclusive=True),
         countdown=check_countdown(options.countdown, where),
-        max_wait=_optional(options.max_wait, f"{where}: max_wait"),
-        on_busy=_one_of(options.on_busy, get_args(OnBusy), f"{where}: on_busy"),
-        max_hold=_optional(options.max_hold, f"{where}: max_hold", exclusive=True),
+        max_wait=optional_seconds(options.max_wait, f"{where}: max_wait"),
+        on_busy=one_of(options.on_busy, get_args(OnBusy), f"{where}: on_busy"),
+        max_hold=optional_seconds(options.max_hold, f"{where}: max_hold", exclusive=True),
         at_least=seconds(options.at_least, setting=f"{where}: at_least"),
         reentrant=options.reentrant,
-        on_lost=_one_of(options.on_lost, get_args(OnLost), f"{where}: on_lost"),
-        on_backend_error=_one_of(options.on_backend_error, get_args(OnBackendError), f"{where}: on_backend_error"),
+        on_lost=one_of(options.on_lost, get_args(OnLost), f"{where}: on_lost"),
+        on_backend_error=one_of(options.on_backend_error, get_args(OnBackendError), f"{where}: on_backend_error"),
         backend=options.backend,
     )
     own = None if options.backend is None else connected(options.backend, where)
@@ -103,11 +116,13 @@ def make_spec(
     return spec
 
 
-def _optional(value: Duration | None, setting: str, *, exclusive: bool = False) -> float | None:
+def optional_seconds(value: Duration | None, setting: str, *, exclusive: bool = False) -> float | None:
+    """Return a duration in seconds; None stays None."""
     return None if value is None else seconds(value, setting=setting, exclusive=exclusive)
 
 
-def _one_of(value: T, allowed: tuple[str, ...], setting: str) -> T:
+def one_of(value: T, allowed: tuple[str, ...], setting: str) -> T:
+    """Return `value` if it is allowed; else raise `ConfigurationError`."""
     if value not in allowed:
         raise ConfigurationError(f"{setting} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
     return value

@@ -10,10 +10,11 @@ from celery import Celery, Task
 from celery.utils.functional import head_from_fun
 
 from tasklocks.backoff import Countdown
-from tasklocks.celery.guard import Work, run_limited
-from tasklocks.celery.locked import check_runs_when_called, limited, without_task
-from tasklocks.celery.marks import LIMITS
-from tasklocks.celery.spec import LimitSpec, LockOptions, make_spec
+from tasklocks.celery.decorating import check_runs_when_called, limited, without_task
+from tasklocks.celery.guard import run_limited
+from tasklocks.celery.marks import LIMITS, Limit
+from tasklocks.celery.spec import LockOptions, make_spec
+from tasklocks.celery.work import Work
 from tasklocks.durations import Duration
 from tasklocks.errors import ConfigurationError
 from tasklocks.leases import Lease, current_lease
@@ -61,7 +62,7 @@ class LockedTask(Task):
     lock_max_wait: Duration | None = None
     retry_on_lock: bool = True
 
-    __tasklocks__: ClassVar[tuple[LimitSpec, ...]] = ()
+    __tasklocks__: ClassVar[tuple[Limit, ...]] = ()
 
     @property
     def lease(self) -> Lease | None:

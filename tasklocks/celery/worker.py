@@ -10,10 +10,8 @@ from celery import Celery, signals
 
 from tasklocks.backends import Backend
 from tasklocks.celery.conf import settings_of
-from tasklocks.celery.marks import limits_of
-from tasklocks.celery.spec import LimitSpec
+from tasklocks.celery.marks import Limit, limits_of
 from tasklocks.errors import BackendUnavailable, ConfigurationError
-from tasklocks.semaphore import check_ttl
 
 __all__ = ["check_app"]
 
@@ -34,13 +32,13 @@ def check_app(app: Celery) -> None:
     users: dict[Backend, str] = {}
     for where, spec in _limits(app):
         backend = settings.backend(spec.backend, where)
-        check_ttl(settings.ttl if spec.ttl is None else spec.ttl, backend, where)
+        spec.check_on(backend, settings.ttl, where)
         users.setdefault(backend, f"{where}: {settings.setting(spec.backend)}")
     for backend, where in users.items():
         _probe(backend, where)
 
 
-def _limits(app: Celery) -> Iterator[tuple[str, LimitSpec]]:
+def _limits(app: Celery) -> Iterator[tuple[str, Limit]]:
     for name, task in app.tasks.items():
         for spec in limits_of(task):
             yield f"task {name}", spec

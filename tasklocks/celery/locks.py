@@ -1,0 +1,174 @@
+"""Takes the lease on one lock of a call, or lets the call wait for it.
+
+A backend that does not answer counts as busy: the body never runs without its lease, and a task is never lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+
+from tasklocks import clock, waiting
+from tasklocks.backends import Backend
+from tasklocks.backoff import check_countdown, seconds_away
+from tasklocks.celery.calls import Call, Kind
+from tasklocks.celery.conf import Settings
+from tasklocks.celery.interrupt import Interruptible
+from tasklocks.celery.policy import Away, called, patience, patiently, refuse, send_away
+from tasklocks.celery.spec import LockSpec
+from tasklocks.describe import busy_text
+from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy, LockTimeout
+from tasklocks.leases import Lease, held_leases
+from tasklocks.types import AcquireRequest, Busy, Grant, Place
+
+__all__ = ["Attempt", "attempt_of", "shares", "take"]
+
+_KEEP_PLACE = 600.0  # seconds that a task which was sent away keeps its place; longer than the longest countdown
+_UNSENT_WAIT = 5.0  # seconds in line between two attempts to publish
+
+_logger = logging.getLogger("tasklocks")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempt:
+    """One lock of one call, about to be taken."""
+
+    call: Call
+    spec: LockSpec
+    settings: Settings
+    backend: Backend
+    request: AcquireRequest
+    run: Interruptible
+
+    @property
+    def where(self) -> str:
+        """The task and its id, for messages."""
+        return called(self.call, self.spec)
+
+    def take(self, timeout: float | None, place: Place | None = None) -> Lease:
+        """Return the lease; raises as `waiting.take` does."""
+        request = dataclasses.replace(self.request, place=place)
+        return waiting.take(self.backend, request, self._lease, timeout=timeout)
+
+    def _lease(self, grant: Grant) -> Lease:
+        ways = {"raise": self.run.lose, "terminate": self.run.terminate}
+        told = None if self.call.kind is Kind.DIRECT else ways.get(self.spec.on_lost)
+        return Lease(self.backend, grant, max_hold=self.spec.max_hold, at_least=self.spec.at_least, on_lost=told)
+
+
+def attempt_of(call: Call, spec: LockSpec, settings: Settings, name: str, run: Interruptible) -> Attempt:
+    """Return the attempt of this delivery; nobody else has its owner."""
+    owner = f"{call.id or 'direct'}:{secrets.token_hex(6)}"
+    ttl = settings.ttl if spec.ttl is None else spec.ttl
+    request = AcquireRequest(name, owner, spec.permits, spec.capacity_now(), ttl, info=call.info())
+    return Attempt(call, spec, settings, settings.backend(spec.backend, spec.where), request, run)
+
+
+def shares(attempt: Attempt) -> bool:
+    """Tell whether this call may run under a lease that its caller holds already.
+
+    Raises:
+        LockBusy: the caller's own leases keep this one from ever being granted.
+    """
+    request = attempt.request
+    own = [lease for lease in held_leases() if lease.name == request.name and lease.backend is attempt.backend]
+    live = [lease for lease in own if not lease.lost]
+    if live and attempt.spec.reentrant:
+        return True
+    if live and sum(lease.permits for lease in live) + request.permits > request.capacity:
+        raise LockBusy(
+            f"{attempt.where}: limit {request.name!r} is held by the very caller that asks for it again; "
+            "reentrant=True lets the inner call share the lease",
+            name=request.name,
+        )
+    return False
+
+
+def take(attempt: Attempt) -> Lease | None:
+    """Return the lease; None if the limit is busy and the call is to be skipped."""
+    if attempt.call.kind is not Kind.BODY:
+        return _take_in_place(attempt)
+    if attempt.spec.on_busy == "retry":
+        return _take_or_send_again(attempt)
+    try:
+        return attempt.take(patience(attempt.call, attempt.spec))
+    except LockBusy as busy:
+        refuse(attempt.call, attempt.spec, busy)
+        return None
+    except (BackendUnavailable, ConfigurationError) as down:
+        return _unreachable(attempt, down)
+
+
+def _take_in_place(attempt: Attempt) -> Lease | None:
+    """Take the lease where nothing can be sent again."""
+    try:
+        return patiently(patience(attempt.call, attempt.spec), attempt.take)
+    except LockBusy as busy:
+        refuse(attempt.call, attempt.spec, busy)
+        return None
+
+
+def _unreachable(attempt: Attempt, down: BackendUnavailable | ConfigurationError) -> Lease:
+    """Treat the limit as busy. A refused password counts too: it may have been changed while the worker runs."""
+    if attempt.spec.on_backend_error == "raise":
+        raise down
+    _logger.warning("%s waits, for its backend is not usable: %s", attempt.where, down)
+    return _send_away(attempt, None, LockBusy(f"the backend is not usable: {down}", name=attempt.request.name))
+
+
+def _take_or_send_again(attempt: Attempt) -> Lease:
+    place = Place(f"task:{attempt.call.id}", _KEEP_PLACE)
+    try:
+        return attempt.take(0.0, place)
+    except LockBusy as busy:
+        return _send_away(attempt, busy.busy, busy)
+    except (BackendUnavailable, ConfigurationError) as down:
+        return _unreachable(attempt, down)
+
+
+def _send_away(attempt: Attempt, busy: Busy | None, reason: LockBusy) -> Lease:
+    """Send the task again. Returns a lease only if it cannot be sent and a permit comes free meanwhile."""
+    waited = attempt.call.waited
+    since = waited.since if waited.since is not None or busy is None else busy.server_time
+    ends = clock.now() + _time_left(attempt, busy, since)
+    countdown = min(_countdown(attempt, busy), ends - clock.now())
+    waited = dataclasses.replace(waited, times=waited.times + 1, since=since)
+    away = Away(attempt.where, lambda: countdown, waited, LockBusy(f"waiting: {reason}", name=reason.name, busy=busy))
+    return send_away(attempt.call, away, lambda: _take_unsent(attempt, ends))
+
+
+def _take_unsent(attempt: Attempt, ends: float) -> Lease | None:
+    """Stand in line for a while; None: in vain."""
+    try:
+        return attempt.take(_UNSENT_WAIT)
+    except (LockBusy, BackendUnavailable, ConfigurationError):
+        if clock.now() >= ends:
+            raise
+        clock.pause(0.1)
+        return None
+
+
+def _countdown(attempt: Attempt, busy: Busy | None) -> float:
+    chosen = attempt.spec.countdown if attempt.spec.countdown is not None else attempt.settings.countdown
+    waits, permits = attempt.call.waited.times, attempt.spec.permits
+    return seconds_away(check_countdown(chosen, attempt.where), busy, waits, permits, attempt.where)
+
+
+def _time_left(attempt: Attempt, busy: Busy | None, since: float | None) -> float:
+    """Return the seconds that the task may still wait.
+
+    Raises:
+        LockTimeout: there are none left.
+    """
+    bound = attempt.spec.max_wait
+    if bound is None or busy is None or since is None:
+        return float("inf")
+    left = bound - (busy.server_time - since)
+    if left <= 0:
+        raise LockTimeout(
+            f"{attempt.where}: gave up after {bound:g} s of waiting: {busy_text(attempt.request.name, busy)}",
+            name=attempt.request.name,
+            busy=busy,
+        )
+    return left
