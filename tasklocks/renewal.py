@@ -1,7 +1,8 @@
 """Keeps the leases of this process alive: one thread, one batch a backend, a third of each ttl apart.
 
 A renewal ends in public. One failed call proves nothing, so it is tried again while the lease can still be ours;
-then the lease is told that it is lost. The thread starts with the first lease and sleeps while there is none.
+then the lease is told that it is lost. The thread starts with the first lease and sleeps while there is none. A second
+one, just as idle, watches the deadlines of what is being renewed: a backend may keep silent for longer than they last.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tasklocks import clock
@@ -55,6 +56,8 @@ class Renewal:
         self._due: dict[Renewable, float] = {}
         self._wakes_at = -math.inf
         self._thread: threading.Thread | None = None
+        self._asking = threading.Condition()
+        self._asked: Sequence[Renewable] = ()
 
     def add(self, lease: Renewable) -> None:
         """Keep `lease` alive until `remove`, or until it is lost."""
@@ -68,8 +71,8 @@ class Renewal:
                 self._changed.notify()
             # Not alive: the start of the last one was struck by an exception.
             elif self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="tasklocks-renewal", daemon=True)
-                self._thread.start()
+                self._thread = _started(self._run, "tasklocks-renewal")
+                _started(self._watch, "tasklocks-renewal-deadlines")
 
     def remove(self, lease: Renewable) -> None:
         """Leave `lease` alone from now on."""
@@ -106,12 +109,12 @@ class Renewal:
 
     def _renew(self, backend: Backend, leases: Sequence[Renewable]) -> None:
         now = clock.now()
-        overdue = [lease for lease in leases if now >= min(lease.hold_until, lease.grant.deadline)]
+        overdue = [lease for lease in leases if now >= _end(lease)]
         for lease in overdue:
             self._lose(lease, _why_overdue(lease, now))
         kept = [lease for lease in leases if lease not in overdue]
         try:
-            answers = backend.renew([lease.grant for lease in kept]) if kept else []
+            answers = self._ask(backend, kept) if kept else []
         except BackendUnavailable as error:
             _logger.warning("renewal of %d leases failed, trying again: %s", len(kept), error)
             self._postpone(kept)
@@ -121,6 +124,35 @@ class Renewal:
             self._postpone(kept)
         else:
             self._take_over(kept, answers)
+
+    def _ask(self, backend: Backend, leases: Sequence[Renewable]) -> Sequence[Grant | None]:
+        self._being_asked(leases)
+        try:
+            return backend.renew([lease.grant for lease in leases])
+        finally:
+            self._being_asked(())
+
+    def _being_asked(self, leases: Sequence[Renewable]) -> None:
+        with self._asking:
+            self._asked = leases
+            self._asking.notify()
+
+    def _watch(self) -> None:
+        while True:
+            for lease in self._wait_for_silence():
+                self._lose(lease, _why_overdue(lease, clock.now()))
+
+    def _wait_for_silence(self) -> list[Renewable]:
+        """Wait until time runs out for what is being asked about, and return it."""
+        with self._asking:
+            while True:
+                now = clock.now()
+                overdue = [lease for lease in self._asked if _end(lease) <= now]
+                if overdue:
+                    self._asked = [lease for lease in self._asked if lease not in overdue]
+                    return overdue
+                first = min(map(_end, self._asked), default=math.inf)
+                self._asking.wait(None if first == math.inf else first - now)
 
     def _take_over(self, leases: Sequence[Renewable], answers: Sequence[Grant | None]) -> None:
         for lease, answer in zip(leases, answers, strict=True):
@@ -156,6 +188,16 @@ class Renewal:
 
 renewal = PerProcess(Renewal)
 """Return this process's renewal."""
+
+
+def _started(target: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _end(lease: Renewable) -> float:
+    return min(lease.hold_until, lease.grant.deadline)
 
 
 def _next_due(lease: Renewable, now: float) -> float:
