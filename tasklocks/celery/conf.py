@@ -14,10 +14,14 @@ from tasklocks.durations import seconds
 from tasklocks.errors import ConfigurationError
 from tasklocks.names import check_name
 
-__all__ = ["DEFAULT_TTL", "Settings", "app_in_use", "settings_of"]
+__all__ = ["DEFAULT_TTL", "BeatSettings", "Settings", "app_in_use", "beat_settings_of", "settings_of"]
 
 DEFAULT_TTL = 30.0
 """Seconds that a lease lasts without renewal, unless set."""
+
+_DEFAULT_SCHEDULER = "celery.beat:PersistentScheduler"
+_DEFAULT_BEAT_NAME = "celery-beat"
+_DEFAULT_BEAT_TTL = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,33 @@ def settings_of(app: Celery | None) -> Settings:
         ttl=seconds(_said(conf.get("tasklocks_ttl"), DEFAULT_TTL), setting="tasklocks_ttl", exclusive=True),
         countdown=check_countdown(conf.get("tasklocks_countdown"), "tasklocks_countdown"),
         options=_options(conf.get("tasklocks_backend_options")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BeatSettings:
+    """What an app says about its beats.
+
+    Attributes:
+        scheduler: `tasklocks_beat_scheduler`; the scheduler that the leading beat runs, or where it is.
+        name: `tasklocks_beat_name`; beats of one name run one schedule.
+        ttl: `tasklocks_beat_ttl`, in seconds; after which a beat that is gone is replaced.
+    """
+
+    scheduler: str | type
+    name: str
+    ttl: float
+
+
+def beat_settings_of(app: Celery) -> BeatSettings:
+    """Return what `app` says about its beats."""
+    conf = app.conf
+    return BeatSettings(
+        scheduler=_said(conf.get("tasklocks_beat_scheduler"), _DEFAULT_SCHEDULER),
+        name=check_name(_said(conf.get("tasklocks_beat_name"), _DEFAULT_BEAT_NAME), where="tasklocks_beat_name"),
+        ttl=seconds(
+            _said(conf.get("tasklocks_beat_ttl"), _DEFAULT_BEAT_TTL), setting="tasklocks_beat_ttl", exclusive=True
+        ),
     )
 
 

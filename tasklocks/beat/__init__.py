@@ -1,0 +1,8 @@
+"""A beat that any number of hosts may run: one of them leads, the others take over when it ends."""
+
+from __future__ import annotations
+
+from tasklocks.beat.lead import Leader, leader
+from tasklocks.beat.scheduler import LeaderScheduler
+
+__all__ = ["Leader", "LeaderScheduler", "leader"]

@@ -1,0 +1,221 @@
+"""The book of ticks: what ran last, kept in the backend, and written before a tick is sent, never after.
+
+A tick is claimed by one atomic step that succeeds for the newest leader only, and for each due time only once. So two
+beats that both believe to lead (one was frozen, or cut off) cannot send the same tick, whatever their clocks say.
+The book has a few pages, each one small text; an entry is always on the same page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+from zlib import crc32
+
+from tasklocks.backends.base import Backend
+from tasklocks.errors import BackendUnavailable, LeaseLost
+
+__all__ = ["Book", "Claim", "Run"]
+
+_PAGES = 16
+_KEEP = 400 * 86400.0  # a yearly entry's last run is still known
+_LONGEST = 100_000  # characters; the oldest runs are forgotten then
+
+T = TypeVar("T")
+_Step = Callable[[str, float], tuple[str, float, T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The last run of an entry.
+
+    Attributes:
+        last: when it was claimed; microseconds since the epoch.
+        due: for which tick; microseconds since the epoch.
+        sent: whether it is known to be sent. If not, its leader may have died before.
+    """
+
+    last: int
+    due: int
+    sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A tick that is about to be sent."""
+
+    name: str
+    run: Run
+    before: Run | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    token: int
+    runs: dict[str, Run]
+
+    def written(self) -> str:
+        runs = {name: (run.last, run.due, int(run.sent)) for name, run in self.runs.items()}
+        return json.dumps({"token": self.token, "runs": runs}, separators=(",", ":"))
+
+
+class Book:
+    """The last runs of one schedule, as one leader knows and writes them.
+
+    Args:
+        backend: where it is kept.
+        name: of the schedule.
+    """
+
+    def __init__(self, backend: Backend, name: str) -> None:
+        self._backend = backend
+        self._name = name
+        self._token = 0
+        self._runs: list[dict[str, Run]] = [{} for _ in range(_PAGES)]
+        self._sent: list[set[str]] = [set() for _ in range(_PAGES)]
+        self._asked: dict[str, Run] = {}
+
+    def runs(self) -> dict[str, Run]:
+        """Return all runs that are known here."""
+        return {name: run for page in self._runs for name, run in page.items()}
+
+    def look(self) -> None:
+        """Read what the leader has written, for the day on which the backend has lost it."""
+        for page in range(_PAGES):
+            runs = self._update(page, lambda text, _: (text, _KEEP, _read(text).runs))
+            self._runs[page] = runs or self._runs[page]
+
+    def is_lost(self) -> bool:
+        """Tell whether the backend has nothing of what is known here."""
+        known = [page for page in range(_PAGES) if self._runs[page]]
+        return bool(known) and not any(self._update(page, lambda text, _: (text, _KEEP, text)) for page in known)
+
+    def open(self, token: int) -> None:
+        """Take the book over: from now on nobody with a smaller token can write into it.
+
+        Raises:
+            LeaseLost: somebody with a larger one has it already.
+            BackendUnavailable: it may be taken over in part; opening it again is harmless.
+        """
+        self._token = token
+        self._asked.clear()
+        for page in range(_PAGES):
+            self._sent[page].clear()
+            self._write(page, lambda runs: runs)
+
+    def page_of(self, name: str) -> int:
+        """Return the page of an entry; ticks on one page can be claimed together."""
+        return crc32(name.encode("utf-8", "replace")) % _PAGES
+
+    def claim(self, wanted: Sequence[Claim]) -> list[Claim]:
+        """Note that these ticks, all of one page, are about to be sent; return those that nobody has claimed before.
+
+        Raises:
+            LeaseLost: there is a newer leader.
+            BackendUnavailable: nothing is known; to claim again is harmless for a tick that is not sent.
+        """
+        granted: list[Claim] = []
+
+        def change(runs: dict[str, Run]) -> dict[str, Run]:
+            granted[:] = [replace(claim, before=runs.get(claim.name)) for claim in wanted if self._is_free(claim, runs)]
+            return runs | {claim.name: claim.run for claim in granted}
+
+        try:
+            self._write(self.page_of(wanted[0].name), change)
+        except BackendUnavailable:
+            # Done or not: should they be found there, they are ours, and not sent.
+            self._asked.update((claim.name, claim.run) for claim in wanted)
+            raise
+        return granted
+
+    def give_back(self, claims: Iterable[Claim]) -> None:
+        """Undo claims of ticks that were certainly not sent.
+
+        Raises:
+            LeaseLost: there is a newer leader, who has read them already.
+            BackendUnavailable: nothing is known.
+        """
+        by_page: dict[int, list[Claim]] = {}
+        for claim in claims:
+            by_page.setdefault(self.page_of(claim.name), []).append(claim)
+        for page, theirs in by_page.items():
+            self._write(page, lambda runs, theirs=theirs: _without(runs, theirs))  # type: ignore[misc]
+
+    def sent(self, name: str) -> None:
+        """Remember that the tick that was claimed for an entry is sent; written with the page's next change."""
+        self._asked.pop(name, None)
+        self._sent[self.page_of(name)].add(name)
+
+    def flush(self) -> None:
+        """Write what `sent` has remembered.
+
+        Raises:
+            LeaseLost: there is a newer leader.
+            BackendUnavailable: nothing is known; flush again later.
+        """
+        for page, names in enumerate(self._sent):
+            if names:
+                self._write(page, lambda runs: runs)
+
+    def _is_free(self, claim: Claim, runs: Mapping[str, Run]) -> bool:
+        found = runs.get(claim.name)
+        return found is None or claim.run.due > found.due or found == self._asked.get(claim.name)
+
+    def _write(self, page: int, change: Callable[[dict[str, Run]], dict[str, Run]]) -> None:
+        known, sent, token = self._runs[page], frozenset(self._sent[page]), self._token
+
+        def step(text: str, _: float) -> tuple[str, float, _Page]:
+            found = _read(text)
+            if found.token > token:
+                return text, _KEEP, found
+            # Another token, or none: the page is taken over, or the backend has lost what was written before.
+            runs = found.runs if found.token == token else dict(_newest(known, found.runs))
+            marked = {name: replace(runs[name], sent=True) for name in sent if name in runs}
+            new = _Page(token, _bounded(change(runs | marked)))
+            return new.written(), _KEEP, new
+
+        answer = self._update(page, step)
+        if answer.token > token:
+            raise LeaseLost(f"the schedule {self._name!r} has a newer leader", name=self._name)
+        self._runs[page] = answer.runs
+        self._sent[page] -= sent
+
+    def _update(self, page: int, step: _Step[T]) -> T:
+        return self._backend.update(f"{self._name}/ticks/{page}", step)
+
+
+def _read(text: str) -> _Page:
+    """Return what a page says; an empty one for anything else, for what comes from a backend is only data."""
+    try:
+        page = json.loads(text)
+        runs = {name: Run(int(last), int(due), bool(sent)) for name, (last, due, sent) in page["runs"].items()}
+        return _Page(int(page["token"]), runs)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return _Page(0, {})
+
+
+def _newest(known: Mapping[str, Run], found: Mapping[str, Run]) -> dict[str, Run]:
+    newer = {name: run for name, run in known.items() if name not in found or run.last > found[name].last}
+    return {**found, **newer}
+
+
+def _without(runs: Mapping[str, Run], claims: Sequence[Claim]) -> dict[str, Run]:
+    kept = dict(runs)
+    for claim in claims:
+        if kept.get(claim.name) != claim.run:
+            continue
+        if claim.before is None:
+            del kept[claim.name]
+        else:
+            kept[claim.name] = claim.before
+    return kept
+
+
+def _bounded(runs: dict[str, Run]) -> dict[str, Run]:
+    # Counted roughly: a run is two numbers of 16 digits and some signs.
+    size = sum(map(len, runs)) + 45 * len(runs)
+    if size <= _LONGEST:
+        return runs
+    newest = sorted(runs, key=lambda name: runs[name].last, reverse=True)
+    return {name: runs[name] for name in newest[: len(runs) * 3 // 4]}

@@ -1,0 +1,237 @@
+"""The gate through which a wrapped scheduler sends: only the leader, each tick once, and as its entry wishes.
+
+The wrapped scheduler decides what is due, as it always does, and has moved the entry's last run on by the time it
+sends. What must not be sent now, but later (the lead is in doubt, the backend does not answer), is put back: the entry
+gets its old last run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from celery.beat import ScheduleEntry
+
+from tasklocks.backends.base import Backend
+from tasklocks.beat.book import Book, Claim, Run
+from tasklocks.beat.due import aware, due_after, missed_until
+from tasklocks.beat.lead import Lead
+from tasklocks.beat.wishes import Wish, wish_of, without_wishes
+from tasklocks.celery import runs
+from tasklocks.errors import BackendUnavailable, ConfigurationError, LeaseLost, TaskLocksError
+
+__all__ = ["Gate"]
+
+_IDS = uuid.UUID("5f2c7d8e-6a0b-4c39-9d0e-2f6b1f6f9a57")
+_ALL_AT_MOST = 100
+_TOGETHER = 10
+"""How many ticks that are due at one moment are claimed in one step: the most that a leader can leave in doubt."""
+
+_logger = logging.getLogger("tasklocks.beat")
+
+
+class Gate:
+    """Stands between one wrapped scheduler and the broker.
+
+    Args:
+        inner: the wrapped scheduler; from now on it sends through this gate.
+        book: the ticks, opened.
+        lead: this process's lead.
+        backend: where runs that may not overlap are marked.
+        late: seconds after which a tick counts as missed.
+    """
+
+    def __init__(self, inner: Any, book: Book, lead: Lead, backend: Backend, late: float) -> None:
+        self.trouble: TaskLocksError | None = None
+        self._inner = inner
+        self._book = book
+        self._lead = lead
+        self._backend = backend
+        self._name = lead.name
+        self._late = late
+        self._declared = inner.app.conf.beat_schedule or {}
+        self._held: dict[str, Claim] = {}
+        self._owed: list[tuple[ScheduleEntry, datetime]] = []
+        self._reserved: ScheduleEntry | None = None
+        self._send, self._reserve = inner.apply_async, inner.reserve
+        inner.apply_async, inner.reserve = self.apply_async, self.reserve
+
+    def reserve(self, entry: ScheduleEntry) -> ScheduleEntry:
+        """Let the wrapped scheduler move an entry on, and remember how."""
+        self._reserved = self._reserve(entry)
+        return self._reserved
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        """Send what is due of an entry, in the place of the wrapped scheduler's own `apply_async`."""
+        moved = None if advance else self._reserved
+        result = None
+        try:
+            for due in self._dues(entry):
+                if self._claimed(entry, due):
+                    result = self._pass(entry, due, producer=producer, **kwargs)
+        except (BackendUnavailable, LeaseLost) as error:
+            self.trouble = error
+            self._put_back(entry, moved)
+            return None
+        if advance:
+            self.reserve(entry)
+        return result
+
+    def restore(self) -> None:
+        """Give the entries of the wrapped scheduler the last runs that are in the book."""
+        known = self._book.runs()
+        for name, entry in self._inner.schedule.items():
+            if name in known:
+                _set_last_run(entry, known[name].last)
+                self._settle(entry, known[name])
+        self._inner._heap = None
+
+    def catch_up(self) -> None:
+        """Send what is owed: ticks of entries that are to be sent at least once, whose leader died meanwhile."""
+        owed, self._owed = self._owed, []
+        while owed:
+            entry, due = owed.pop()
+            try:
+                self._check_lead()
+                self._pass(entry, due)
+            except (BackendUnavailable, LeaseLost) as error:
+                self.trouble = error
+                self._owed = [*owed, (entry, due)]
+                return
+            except Exception:
+                _logger.exception("entry %r: the tick of %s could not be sent", entry.name, due)
+
+    def close(self) -> None:
+        """Give back what was claimed and not sent, and write down what was sent."""
+        held, self._held = list(self._held.values()), {}
+        try:
+            self._book.give_back(held)
+            self._book.flush()
+        except (BackendUnavailable, LeaseLost) as error:
+            if held:
+                _logger.warning("ticks that were claimed and not sent: %s: %s", [claim.name for claim in held], error)
+
+    def _settle(self, entry: ScheduleEntry, run: Run) -> None:
+        """See to a tick that an earlier leader has claimed and perhaps not sent."""
+        if run.sent:
+            return
+        due = _moment(run.due)
+        if self._wish(entry).delivery == "at_least_once":
+            self._owed.append((entry, due))
+        else:
+            _logger.warning("entry %r: the tick of %s may not have been sent; its leader ended then", entry.name, due)
+            self._book.sent(entry.name)
+
+    def _dues(self, entry: ScheduleEntry) -> list[datetime]:
+        last, now = aware(entry.last_run_at or datetime.min), datetime.now(timezone.utc)
+        due, wish = due_after(entry.schedule, last), self._wish(entry)
+        if wish.missed == "all":
+            return missed_until(entry.schedule, last, now, _ALL_AT_MOST) or [due]
+        if wish.missed == "skip" and (now - due).total_seconds() > self._late:
+            _logger.info("entry %r: the tick of %s was missed and is skipped", entry.name, due)
+            return []
+        return [due]
+
+    def _claimed(self, entry: ScheduleEntry, due: datetime) -> bool:
+        self._check_lead()
+        held = self._held.pop(entry.name, None)
+        if held is None or held.run.due != _micros(due):
+            granted = self._book.claim(list(self._wanted(entry, due)))
+            self._held.update((claim.name, claim) for claim in granted)
+            held = self._held.pop(entry.name, None)
+        if held is None:
+            _logger.warning("entry %r: the tick of %s was sent before, or is in doubt", entry.name, due)
+            return False
+        if not self._lead.has_room():
+            # It was frozen meanwhile, or the backend took long.
+            self._book.give_back([held])
+            self._check_lead()
+        return True
+
+    def _wanted(self, entry: ScheduleEntry, due: datetime) -> Iterator[Claim]:
+        """Return claims of a tick, and of some that are due at the same moment and stand on the same page."""
+        now, page, count = datetime.now(timezone.utc), self._book.page_of(entry.name), 1
+        yield _claim(entry.name, now, due)
+        for when, _, other in getattr(self._inner, "_heap", None) or ():
+            if count == _TOGETHER or when > now.timestamp():
+                return
+            if other is entry or other.name in self._held or self._book.page_of(other.name) != page:
+                continue
+            dues = [] if self._wish(other).missed != "once" else self._dues(other)
+            if dues and dues[0] <= now:
+                count += 1
+                yield _claim(other.name, now, dues[0])
+
+    def _pass(self, entry: ScheduleEntry, due: datetime, **kwargs: Any) -> Any:
+        wish, original = self._wish(entry), entry.options
+        options = without_wishes(original)
+        options.setdefault("task_id", str(uuid.uuid5(_IDS, f"{self._name}/{entry.name}/{due.isoformat()}")))
+        if wish.overlap != "allow" and not self._may_run(entry, wish, options):
+            self._book.sent(entry.name)
+            return None
+        entry.options = options
+        try:
+            result = self._send(entry, advance=False, **kwargs)
+        except Exception:
+            if wish.delivery == "at_least_once":
+                self._owed.append((entry, due))
+            raise
+        finally:
+            entry.options = original
+        self._book.sent(entry.name)
+        return result
+
+    def _may_run(self, entry: ScheduleEntry, wish: Wish, options: dict[str, Any]) -> bool:
+        key = runs.key_of(self._name, entry.name)
+        options["headers"][runs.HEADER] = key
+        others = runs.begin(self._backend, key, options["task_id"], wish.overlap, wish.overlap_expires)
+        if others:
+            _logger.info("entry %r: not sent, earlier runs are not over yet: %s", entry.name, ", ".join(others))
+        return not others
+
+    def _check_lead(self) -> None:
+        if not self._lead.has_room():
+            raise LeaseLost(f"the lead of {self._name!r} is lost, or about to be", name=self._name)
+
+    def _put_back(self, entry: ScheduleEntry, moved: ScheduleEntry | None) -> None:
+        if moved is not None and entry.last_run_at is not None:
+            _set_last_run(moved, _micros(aware(entry.last_run_at)))
+            self._inner._heap = None
+
+    def _wish(self, entry: ScheduleEntry) -> Wish:
+        try:
+            declared = self._declared.get(entry.name)
+            options = declared.get("options") if isinstance(declared, dict) else None
+            return wish_of(entry.name, entry.options, options or {})
+        except ConfigurationError as error:
+            # A row of a database: the others must go on.
+            _logger.error("%s; it is treated as if it said nothing", error)  # noqa: TRY400 - the message says it all
+            return Wish()
+
+
+def _claim(name: str, now: datetime, due: datetime) -> Claim:
+    return Claim(name, Run(_micros(now), _micros(due)))
+
+
+def _micros(when: datetime) -> int:
+    return round(when.timestamp() * 1_000_000)
+
+
+def _moment(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1_000_000, timezone.utc)
+
+
+def _set_last_run(entry: Any, micros: int) -> None:
+    last: datetime = _moment(micros)
+    before = entry.last_run_at
+    if before is not None and before.tzinfo is None:
+        last = last.replace(tzinfo=None)
+    elif before is not None:
+        last = last.astimezone(before.tzinfo)
+    entry.last_run_at = last
+    # An entry of django_celery_beat makes the next one from its row.
+    if (model := getattr(entry, "model", None)) is not None:
+        model.last_run_at = last

@@ -1,0 +1,34 @@
+"""An app whose schedule stands in the environment: entries by name, with `every` in seconds or a `cron` expression."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from celery.schedules import crontab, schedule
+
+from tests.apps import make_app
+
+app = make_app("tests.apps.beat")
+
+
+@app.task
+def tick(entry: str, seconds: float = 0.0) -> None:
+    time.sleep(seconds)
+
+
+def entry_of(name: str, said: dict[str, Any]) -> dict[str, Any]:
+    when = crontab(*said["cron"].split()) if "cron" in said else schedule(said["every"])
+    return {
+        "task": tick.name,
+        "schedule": when,
+        "args": [name, said.get("seconds", 0.0)],
+        "options": said.get("options", {}),
+    }
+
+
+app.conf.beat_schedule = {
+    name: entry_of(name, said) for name, said in json.loads(os.environ.get("TEST_SCHEDULE", "{}")).items()
+}
