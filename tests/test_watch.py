@@ -10,6 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from tasklocks import Lock, clock, connect, ledger
+from tasklocks.backends import _registry
+from tasklocks.backends.memory import MemoryBackend
 from tasklocks.celery.watch import Watch
 from tasklocks.leases import Lease
 from tasklocks.types import AcquireRequest, Grant
@@ -163,3 +165,24 @@ def test_many_leases_fit_into_a_ledger(process_backend_url, watch, watched):
     with Line(backend):
         assert all(free(backend, f"{NAME}-{'x' * 200}-{n}") for n in range(100))
     backend.close()
+
+
+class Faulty(MemoryBackend):
+    """A backend with a fault that passes."""
+
+    faults = 2
+
+    def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
+        if self.faults:
+            self.faults -= 1
+            raise ZeroDivisionError("a fault of a backend")
+        return super().release(name, owner, keep)
+
+
+def test_a_faulty_backend_does_not_end_the_watch(watch, watched, monkeypatch, caplog):
+    faulty = Faulty()
+    monkeypatch.setitem(_registry.fingerprints, faulty, "faulty")
+    taken(faulty, "child")
+    _kill(watched(lambda: ledger.note("faulty", NAME, "child")))
+    assert eventually(lambda: free(faulty), within=SOON + 2)
+    assert caplog.text.count("a fault of a backend") >= 1

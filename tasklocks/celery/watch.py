@@ -92,6 +92,8 @@ class Watch:
             self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
         except ProcessLookupError:
             self._settle(pid)
+        except OSError as error:
+            _logger.warning("pool process %d is not watched; if it is killed, what it holds lapses: %s", pid, error)
 
     def _gone(self, fd: int, pid: int) -> None:
         self._selector.unregister(fd)
@@ -123,6 +125,10 @@ def _released(entry: Entry) -> bool:
         backend.release(entry.name, entry.owner, max(entry.at_least - clock.now(), 0.0))
     except TaskLocksError as error:
         _logger.warning("limit %r is not given back yet, trying again: %s", entry.name, error)
+        return False
+    except Exception:
+        # A fault of a backend must not end the thread: what other children leave depends on it.
+        _logger.exception("limit %r is not given back yet, trying again", entry.name)
         return False
     return True
 
