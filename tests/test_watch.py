@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasklocks import Lock, clock, connect, ledger
+from tasklocks import Lock, backends, clock, connect, ledger
 from tasklocks.backends import _registry
 from tasklocks.backends.memory import MemoryBackend
 from tasklocks.celery.watch import Watch
@@ -30,6 +30,14 @@ def watch():
     assert not watching.folder.exists()
 
 
+@pytest.fixture(autouse=True)
+def closed_backends():
+    """Close what a watch connected to, on behalf of the dead."""
+    yield
+    for backend in list(backends._registry.backends.values()):
+        backend.close()
+
+
 @pytest.fixture
 def watched(watch):
     """Return a function that runs `body` in a watched child, which then sleeps; it returns the child's pid."""
@@ -44,7 +52,7 @@ def watched(watch):
             time.sleep(60)
             os._exit(bool(kept))
         children.append(pid)
-        assert eventually((watch.folder / f"ready-{pid}").exists, within=10)
+        assert eventually((watch.folder / f"ready-{pid}").exists, within=30)
         return pid
 
     yield start
