@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,7 +17,7 @@ from tasklocks import BackendUnavailable, Lock, clock
 from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.redis import RedisBackend
 from tasklocks.types import Grant
-from tests.line import LONG, NAME, Line, free, held, taken
+from tests.line import LONG, NAME, Line, free, held, taken, until_over
 from tests.processes import eventually
 
 
@@ -256,3 +260,97 @@ def test_any_text_can_be_an_owner_and_tell_about_itself(backend, text):
         assert backend.release(NAME, text)
         assert waiting.hears()
     assert backend.inspect(NAME).holders[0].info == text
+
+
+# Processes.
+
+
+def test_a_child_forked_in_the_middle_of_anything_works(backend):
+    over = threading.Event()
+
+    def use(number: int) -> None:
+        lock = Lock(f"busy-{number % 2}", ttl=LONG, backend=backend)
+        while not over.is_set():
+            with lock.acquire(timeout=20):
+                pass
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    ends = [_forked(lambda: _lock_and_wait(backend)) for _ in range(25)]
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert ends == [0] * 25
+
+
+def _forked(act) -> int:
+    """Return how a child ended that did `act`; one that hangs ends by its alarm."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        try:
+            act()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _lock_and_wait(backend) -> None:
+    for name in ("busy-0", "mine"):
+        with Lock(name, ttl=LONG, backend=backend).acquire(timeout=9):
+            pass
+
+
+_GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import sys, time, gevent
+from tasklocks import Lock, connect
+lock = Lock("x", ttl=30, backend=sys.argv[1])
+worst, got = [0.0], []
+
+def tick():
+    last = time.monotonic()
+    while True:
+        gevent.sleep(0.01)
+        worst[0], last = max(worst[0], time.monotonic() - last), time.monotonic()
+
+def wait(number):
+    with lock.acquire(timeout=20):
+        got.append(number)
+
+ticking = gevent.spawn(tick)
+first = lock.acquire()
+waiters = [gevent.spawn(wait, number) for number in range(10)]
+gevent.sleep(1)
+waiters[0].kill()
+began = time.monotonic()
+first.release()
+gevent.joinall(waiters)
+state = connect(sys.argv[1]).inspect("x")
+print(len(got), time.monotonic() - began < 2, worst[0] < 0.5, state.holders, state.waiters)
+"""
+
+
+def test_greenlets_wait_side_by_side_and_one_that_is_killed_leaves_the_line(server):
+    pytest.importorskip("gevent")
+    run = subprocess.run([sys.executable, "-c", _GREENLETS, server.url], capture_output=True, text=True, timeout=60)
+    assert run.stdout.strip() == "9 True True () ()", run.stderr
+
+
+def test_a_release_hands_on_also_what_has_expired(backend):
+    taken(backend, "a", capacity=2)
+    brief = taken(backend, "b", capacity=2, ttl=0.3)
+    with Line(backend) as line:
+        first, second = (line.join(owner, capacity=2) for owner in ("first", "second"))
+        until_over(brief)
+        assert backend.release(NAME, "a")
+        owners = {each.owner for each in backend.inspect(NAME).holders}
+        assert owners == {first.request.owner, second.request.owner}
+
+
+def test_the_release_of_an_expired_lease_beside_others_ends_nothing(backend):
+    taken(backend, "a", capacity=2)
+    until_over(taken(backend, "b", capacity=2, ttl=0.2))
+    assert backend.release(NAME, "b") is False

@@ -47,6 +47,7 @@ class Listener:
         self.key = b""
         self.woken = threading.Event()
         self.heard: _Heard | None = None
+        self.asked_over: AbstractConnection | None = None
         self._ears = ears
 
     def wait(self, timeout: float, since: Busy) -> Grant | None:
@@ -102,12 +103,13 @@ class Ears:
         listener = self._listeners.get(request.owner.encode())
         if listener is not None:
             listener.request, listener.key, listener.heard = request, key, None
+            listener.asked_over = self._connection
 
     def attend(self, listener: Listener, timeout: float) -> None:
-        """Return when `listener` heard something, or after `timeout` seconds."""
+        """Return when `listener` heard something or may have missed it, or after `timeout` seconds."""
         deadline = clock.now() + timeout
         try:
-            while listener.heard is None and (left := deadline - clock.now()) > 0:
+            while not self._has_news(listener) and (left := deadline - clock.now()) > 0:
                 if self._reads(listener):
                     self._read(left)
                 elif listener.heard is None:
@@ -133,6 +135,11 @@ class Ears:
             unused = not self._listeners
         if unused:
             self._drop()
+
+    def _has_news(self, listener: Listener) -> bool:
+        # What was said between the end of one connection and the next one's beginning, nobody heard.
+        connection = self._connection
+        return listener.heard is not None or (connection is not None and connection is not listener.asked_over)
 
     def _reads(self, listener: Listener) -> bool:
         """Tell whether `listener` is the one who reads; else it may sleep until it is woken."""
