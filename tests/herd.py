@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasklocks import connect
+from tasklocks import clock, connect
 from tasklocks.backends import Backend
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 from tests.processes import ChildProcess, eventually
@@ -67,14 +68,27 @@ class Herd:
         assert child.running, child.log()
 
     def release(self, count: int) -> Traffic:
-        """End so many leases, one after the other; return what each of them caused until its successor had it."""
-        before = self._traffic()
+        """End so many leases, one after the other; return what each of them caused until its successor had it.
+
+        What goes over the wire in the same time without any release (sessions are kept alive) does not count.
+        """
+        began = clock.now()
+        busy = self._during(lambda: self._hand_on(count))
+        took = clock.now() - began
+        idle = self._during(lambda: time.sleep(took))
+        return Traffic(*(max(0, more - less) / count for more, less in zip(busy, idle, strict=True)))
+
+    def _hand_on(self, count: int) -> None:
         for _ in range(count):
             assert self.backend.release(self._name, f"holder-{self._released}")
             self._released += 1
             assert eventually(lambda: len(self._served()) >= self._released, within=20, every=0.005), self._served()
-        after = self._traffic()
-        return Traffic(*((now - then) / count for then, now in zip(before, after, strict=True)))
+
+    def _during(self, work: Callable[[], object]) -> list[int]:
+        """Return requests, messages and bytes while `work` was done."""
+        before = self._traffic()
+        work()
+        return [now - then for then, now in zip(before, self._traffic(), strict=True)]
 
     def close(self) -> None:
         """End all waiters."""
