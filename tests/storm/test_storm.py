@@ -37,7 +37,7 @@ def test_in_a_short_storm_no_promise_is_broken(process_backend_url, tmp_path):
 @pytest.mark.timeout(480)
 def test_in_a_storm_of_minutes_no_promise_is_broken(process_backend_url, tmp_path):
     verdict = _storm(process_backend_url, tmp_path, seconds=300.0)
-    assert verdict.refused > 0, "no late write was ever tried"
+    assert min(verdict.renewals, verdict.refused) > 0, verdict
 
 
 def test_the_storm_finds_out_a_lock_that_does_not_lock(tmp_path):
@@ -146,7 +146,7 @@ def _judge(folder: Path) -> Verdict:
     verdict = check(records, CAPACITIES)
     assert not verdict.complaints, "\n".join(verdict.complaints[:5])
     assert verdict.at_once == CAPACITIES, "not all permits were ever in use"
-    assert min(verdict.leases, verdict.renewals, verdict.lapsed, verdict.killed, verdict.wrote) > 0, verdict
+    assert min(verdict.leases, verdict.lapsed, verdict.killed, verdict.wrote) > 0, verdict
     _no_write_is_lost(folder, {each.token for each in records if each.what == "wrote"}, verdict)
     return verdict
 
