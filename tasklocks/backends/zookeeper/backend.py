@@ -95,6 +95,8 @@ class ZooKeeperBackend:
         asking, who = wish.limit.known.asking, (wish.limit.path, digest(request.owner))
         asking.append(who)
         try:
+            if wish.limit.known.strays:
+                keeping.take_back_strays(wish.limit.known, mine=who)
             for _ in range(_TRIES):
                 answer = take(wish)
                 if answer is not None:

@@ -11,9 +11,21 @@ from tasklocks.backends.base import HOLD_WEIGHT, moving_average
 from tasklocks.backends.zookeeper import line
 from tasklocks.backends.zookeeper.known import Held, Known, Seat
 from tasklocks.backends.zookeeper.limit import Limit, Settled, serve
-from tasklocks.backends.zookeeper.nodes import KEPT, LEASES, WAITER, Header, Node, Row, digest, node_name, written
+from tasklocks.backends.zookeeper.nodes import (
+    GRANTED,
+    KEPT,
+    LEASE,
+    WAITER,
+    Header,
+    Node,
+    Row,
+    digest,
+    node_name,
+    written,
+)
 from tasklocks.backends.zookeeper.session import BadVersionError, failure, missing
 from tasklocks.backends.zookeeper.taking import held_as
+from tasklocks.errors import BackendUnavailable
 from tasklocks.types import Grant, LimitState, Waiter
 
 __all__ = ["force_release", "inspect", "leave", "release", "renew", "take_back_strays"]
@@ -137,24 +149,42 @@ def _keep_permits(limit: Limit, held: Held, owner: str, keep: float) -> bool:
     return False
 
 
-def take_back_strays(known: Known) -> None:
-    """Remove what was asked for by those who were told that nothing is known, unless they have it by now."""
+def take_back_strays(known: Known, mine: tuple[str, str] | None = None) -> None:
+    """Remove what was asked for by owners who were told that nothing is known, and who went away.
+
+    An owner that is here again (it asks, waits or holds) is left alone, for what is found may be what it just got;
+    it does this for itself, as `mine`, before it asks.
+    """
     strays, known.strays = known.strays, []
-    for limit, who in strays:
-        nodes = [*_children(limit, limit.path), *_children(limit, limit.queue)]
-        # After the listing: whoever asks again meanwhile has created nothing that is in it, or is seen here.
-        if (limit.path, who) in list(known.asking):
-            known.strays.append((limit, who))
-            continue
-        ours = {held.path for held in list(known.held.values())} | {seat.path for seat in list(known.seats.values())}
-        doomed = [node for node in nodes if node.digest == who and node.kind != KEPT and node.path not in ours]
-        if doomed:
-            limit.session.ask(*(limit.session.delete(node.path) for node in doomed))
+    while strays:
+        limit, who = strays[-1]
+        try:
+            if (limit.path, who) == mine or not known.is_here(limit.path, who):
+                _take_back(limit, who, mine)
+            else:
+                known.strays.append(strays[-1])
+            strays.pop()
+        except BackendUnavailable:
+            known.strays += strays
+            raise
+
+
+def _take_back(limit: Limit, who: str, mine: tuple[str, str] | None) -> None:
+    known, session = limit.known, limit.session
+    nodes = [*_children(limit, limit.path), *_children(limit, limit.queue)]
+    # Looked at again after the listing: who came meanwhile has made what may be in it.
+    if (limit.path, who) != mine and known.is_here(limit.path, who):
+        known.strays.append((limit, who))
+        return
+    ours = {held.path for held in list(known.held.values())} | {seat.path for seat in list(known.seats.values())}
+    doomed = [node for node in nodes if node.digest == who and node.path not in ours]
+    if doomed:
+        session.ask(*(session.delete(node.path) for node in doomed))
 
 
 def _children(limit: Limit, folder: str) -> list[Node]:
     (listed,) = limit.session.ask(limit.session.names(folder))
-    return [] if missing(listed) else limit.nodes(folder, listed[0], (*LEASES, WAITER))
+    return [] if missing(listed) else limit.nodes(folder, listed[0], (LEASE, GRANTED, WAITER))
 
 
 def leave(limit: Limit, seat: Seat) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasklocks import clock
-from tasklocks.backends.zookeeper.nodes import Header, Row
+from tasklocks.backends.zookeeper.nodes import Header, Row, digest
 from tasklocks.types import AcquireRequest
 
 __all__ = ["Held", "Known", "Seat", "Watches", "content_of"]
@@ -88,6 +88,14 @@ class Watches:
                 seat.heard.add("" if path is None else each)
                 seat.wake.set()
 
+    def forget(self, paths: Iterable[str]) -> None:
+        """Watch the nodes no more: it is not known whether the server does. Who waits looks again."""
+        with self._lock:
+            woken = [seat for path in paths for seat in self._seats.pop(path, ())]
+        for seat in woken:
+            seat.heard.add("")
+            seat.wake.set()
+
     def leave(self, seat: Seat) -> None:
         """Wake `seat` no more."""
         with self._lock:
@@ -121,6 +129,11 @@ class Known:
         self.seats.pop((seat.limit, seat.request.owner), None)
         self.by_owner.pop(seat.request.owner, None)
         self.watches.leave(seat)
+
+    def is_here(self, limit: str, who: str) -> bool:
+        """Tell whether an owner (its digest) asks for a limit now, waits for it or holds it."""
+        here = [*list(self.held), *list(self.seats)]
+        return (limit, who) in list(self.asking) or any(path == limit and digest(each) == who for path, each in here)
 
     def lapsed(self, limit: str) -> list[Seat]:
         """Return the places at a limit that were not asked for again in time."""

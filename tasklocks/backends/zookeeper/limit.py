@@ -11,6 +11,7 @@ from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.zookeeper.known import Held, Known
 from tasklocks.backends.zookeeper.nodes import (
     AWAY,
+    LEASE,
     LEASES,
     WAITER,
     Header,
@@ -110,15 +111,32 @@ class Limit:
     def view(self) -> View | None:
         """Return what is there; None if the limit is not."""
         session = self.session
-        # The line before the leases: a waiter that turns its place into a lease meanwhile is seen twice, never missed.
-        queue, away, top = session.ask(session.names(self.queue), session.names(self.outside), session.names(self.path))
-        if missing(top):
-            return None
-        header = self.header(top[1].version)
+        for _ in range(_TRIES):
+            # Others move between two listings: from the leases into the line when they did not fit, and back when they
+            # are granted. So the line is listed between two listings of the leases, and nobody is missed.
+            first, queue, away, top = session.ask(
+                session.names(self.path),
+                session.names(self.queue),
+                session.names(self.outside),
+                session.names(self.path),
+            )
+            if missing(first) or missing(top):
+                return None
+            if not self._went_somewhere(first[0], _names(queue), top[0]):
+                return self._view(_names(queue), _names(away), top)
+        raise BackendUnavailable(f"the limit {self.name!r} changes faster than it can be read")
+
+    def _went_somewhere(self, first: list[str], queue: list[str], top: list[str]) -> bool:
+        """Tell whether a lease went away meanwhile that may be in line now, and is not in this listing of it."""
+        gone = self.nodes(self.path, set(first) - set(top), (LEASE,))
+        return bool({node.digest for node in gone} - {node.digest for node in self.nodes(self.queue, queue, (WAITER,))})
+
+    def _view(self, queue: list[str], away: list[str], top: Any) -> View:
         leases = self.nodes(self.path, top[0], LEASES)
         moved = {node.digest for node in leases}
-        line = [node for node in self.nodes(self.queue, _names(queue), (WAITER,)) if node.digest not in moved]
-        return View(header, top[1].cversion, leases, line, self.nodes(self.outside, _names(away), (AWAY,)))
+        line = [node for node in self.nodes(self.queue, queue, (WAITER,)) if node.digest not in moved]
+        outside = self.nodes(self.outside, away, (AWAY,))
+        return View(self.header(top[1].version), top[1].cversion, leases, line, outside)
 
     def header(self, version: int) -> Header:
         """Return the limit's header, read again only if it is not of this version or newer."""
@@ -178,6 +196,8 @@ class Limit:
                 return None
             view.leases = [node for node in view.leases if node != without]
             settled = self._settled(view)
+            if settled is None:
+                continue
             settled.replaced = replaced
             wanted = view.header.capacity if capacity is None else capacity
             stays = wanted == view.header.capacity
@@ -210,13 +230,16 @@ class Limit:
             self.known.forget(seat)
             self.session.send(self.session.delete(seat.path))
 
-    def _settled(self, view: View) -> Settled:
+    def _settled(self, view: View) -> Settled | None:
         now = self.session.server_time()
         known = {node.path: self.known.rows[node.path] for node in view.leases if node.path in self.known.rows}
         # What is known of a lease may be old, but then it ends later than known, never earlier.
         unsure = [node for node in view.leases if node.path not in known or not _lasts(known[node.path], now)]
         heads = self._heads(view)
         fresh = self.rows([*unsure, *heads])
+        # A waiter that is gone may hold a lease by now that was not listed; then the next one must not be served.
+        if any(node.path not in fresh for node in heads):
+            return None
         over = [each for each in fresh.values() if each.until is not None and each.until <= now]
         gone = {node.path for node in (*unsure, *heads)} - fresh.keys() | self._removed(over)
         rows = {path: each for path, each in {**known, **fresh}.items() if path not in gone}

@@ -17,6 +17,7 @@ from tasklocks.backends.zookeeper.known import Held, Seat, content_of
 from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import LEASES, WAITER, Header, Node, read_header
 from tasklocks.backends.zookeeper.session import missing
+from tasklocks.errors import BackendUnavailable
 from tasklocks.types import Grant
 
 __all__ = ["Turn", "arm", "look", "seen", "take_turn", "woken"]
@@ -134,8 +135,9 @@ def take_turn(limit: Limit, seat: Seat, turn: Turn, *, briefly: bool = False) ->
 def granted(limit: Limit, seat: Seat, held: Held) -> Grant:
     """Give the place up for the lease."""
     request = seat.request
-    limit.known.forget(seat)
+    # First the lease: an owner without a lease or a place is one that went away.
     limit.known.held[limit.path, request.owner] = held
+    limit.known.forget(seat)
     return Grant(request.name, request.owner, held.permits, request.ttl, held.token, held.deadline)
 
 
@@ -166,7 +168,11 @@ def _watch_header(limit: Limit, seat: Seat, header: Header) -> bool:
     watches, session = limit.known.watches, limit.session
     if not watches.add([content_of(limit.path)], seat):
         return True
-    (stat,) = session.ask(session.stat(limit.path, watch=True))
+    try:
+        (stat,) = session.ask(session.stat(limit.path, watch=True))
+    except BackendUnavailable:
+        watches.forget([content_of(limit.path)])
+        raise
     same = stat is not None and stat.version == header.version
     if not same:
         watches.heard(limit.path)
@@ -179,7 +185,11 @@ def _watch_ends(limit: Limit, seat: Seat, nodes: list[Node]) -> bool:
     fresh = watches.add([node.path for node in nodes], seat)
     if not fresh:
         return True
-    answers = session.ask(*(session.names(path, watch=True) for path in fresh))
+    try:
+        answers = session.ask(*(session.names(path, watch=True) for path in fresh))
+    except BackendUnavailable:
+        watches.forget(fresh)
+        raise
     gone = [path for path, answer in zip(fresh, answers, strict=True) if missing(answer)]
     for path in gone:
         watches.heard(path)
@@ -190,7 +200,11 @@ def _watch_children(limit: Limit, seat: Seat, changes: int) -> bool:
     watches, session = limit.known.watches, limit.session
     if not watches.add([limit.path], seat):
         return True
-    (answer,) = session.ask(session.names(limit.path, watch=True))
+    try:
+        (answer,) = session.ask(session.names(limit.path, watch=True))
+    except BackendUnavailable:
+        watches.forget([limit.path])
+        raise
     same = not missing(answer) and answer[1].cversion == changes
     if not same:
         watches.heard(limit.path)
