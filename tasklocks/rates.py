@@ -49,11 +49,13 @@ class RateState:
         counted: what each pace has counted, in the paces' order.
         paused_until: backend's clock; nothing starts before. 0: not paused.
         shifts: what pauses did to reserved starts: when, and by how many seconds.
+        late: what each pace has counted of starts that came late; see `begin`.
     """
 
     counted: list[Any] = field(default_factory=list)
     paused_until: float = 0.0
     shifts: list[list[float]] = field(default_factory=list)
+    late: list[Any] = field(default_factory=list)
 
     @classmethod
     def read(cls, text: str) -> RateState:
@@ -62,7 +64,7 @@ class RateState:
 
     def written(self) -> str:
         """Return the state as text."""
-        return json.dumps([self.counted, self.paused_until, self.shifts], separators=(",", ":"))
+        return json.dumps([self.counted, self.paused_until, self.shifts, self.late], separators=(",", ":"))
 
     def reserve(self, paces: Sequence[Pace], cost: float, now: float, max_wait: float | None) -> Slot | Refused:
         """Reserve the earliest start that all paces allow.
@@ -73,16 +75,34 @@ class RateState:
             now: backend's clock.
             max_wait: seconds; nothing is reserved if the start would be later. None: without bound.
         """
-        counters = self._counters(paces)
-        start, agreed = max(now, self.paused_until), -math.inf
-        while start != agreed:
-            agreed = start
-            start = max(each.earliest(start, cost) for each in counters)
+        counters = _counters(paces, self.counted)
+        start = _earliest(counters, max(now, self.paused_until), cost)
         if max_wait is not None and start - now > max_wait:
             return Refused(start - now)
         for each in counters:
             each.book(start, cost)
         self.counted = [each.kept(now) for each in counters]
+        return Slot(start, now, start - now)
+
+    def begin(self, paces: Sequence[Pace], cost: float, slot: Slot, now: float, grace: float) -> Slot | None:
+        """Return when a reserved start may be, asked at its moment; None: it is lost, another has to be reserved.
+
+        Starts that come late come together: after a standstill all of them would be at once. So those that are late by
+        more than `grace` seconds go through a line of their own, at the same pace, and those in time join it while it
+        moves. Windows and quotas have no pace to line up by; there a late start is lost.
+        """
+        due = self.due(slot.start, slot.made)
+        if due > now:
+            return Slot(slot.start, slot.made, due - now)
+        if any(pace.algorithm != "gcra" for pace in paces):
+            return Slot(slot.start, slot.made, 0.0) if now - due <= grace else None
+        line = _counters(paces, self.late)
+        start = _earliest(line, max(now, self.paused_until), cost)
+        if now - due <= grace and start <= now:
+            return Slot(slot.start, slot.made, 0.0)
+        for each in line:
+            each.book(start, cost)
+        self.late = [each.kept(now) for each in line]
         return Slot(start, now, start - now)
 
     def wait_of(self, start: float, made: float, now: float) -> float:
@@ -102,18 +122,32 @@ class RateState:
         A moment in the past resumes.
         """
         by = max(until, now) - max(self.paused_until, now)
-        counters = self._counters(paces)
-        for each in counters:
-            each.shift(by, now)
-        self.counted = [each.kept(now) for each in counters]
+        self.counted = _shifted(_counters(paces, self.counted), by, now)
+        self.late = _shifted(_counters(paces, self.late), by, now) if self.late else []
         self.shifts = [*self.shifts[1 - _SHIFTS_KEPT :], [now, by]]
         self.paused_until = until
 
     def lasts(self, paces: Sequence[Pace], now: float) -> float:
         """Return for how many seconds from `now` the state still means something."""
-        ahead = max((each.ends() for each in self._counters(paces)), default=now)
-        return max(ahead, self.paused_until) - now
+        counters = [*_counters(paces, self.counted), *_counters(paces, self.late)]
+        return max([self.paused_until, *(each.ends() for each in counters)]) - now
 
-    def _counters(self, paces: Sequence[Pace]) -> list[Counter]:
-        counted = [*self.counted, *[None] * len(paces)]
-        return [counter(pace, kept) for pace, kept in zip(paces, counted, strict=False)]
+
+def _counters(paces: Sequence[Pace], counted: Sequence[Any]) -> list[Counter]:
+    filled = [*counted, *[None] * len(paces)]
+    return [counter(pace, kept) for pace, kept in zip(paces, filled, strict=False)]
+
+
+def _earliest(counters: Sequence[Counter], start: float, cost: float) -> float:
+    """Return the first moment from `start` on that all counters allow."""
+    agreed = -math.inf
+    while start != agreed:
+        agreed = start
+        start = max(each.earliest(start, cost) for each in counters)
+    return start
+
+
+def _shifted(counters: Sequence[Counter], by: float, now: float) -> list[Any]:
+    for each in counters:
+        each.shift(by, now)
+    return [each.kept(now) for each in counters]

@@ -1,7 +1,7 @@
 """Reserves a start at each rate of a call, once, and lets the call go on when the last of them has come.
 
 A task that must wait is sent again with exactly the time until its start, and carries its reservations. When it comes
-back it looks whether a pause has moved them, and runs; it reserves again only what it has lost by coming late.
+back it looks whether a pause has moved them, or whether it comes too late, and runs.
 
 Each reservation is atomic, all of them together are not. So with several rates the call first asks all of them, and
 reserves only if none refuses. If others reserve in between, one may refuse after all: then a start of the rates before
@@ -29,6 +29,7 @@ from tasklocks.types import Refused, Slot
 __all__ = ["take_slots"]
 
 _SHORT = 0.02  # seconds; a shorter wait is over before a message had come back
+_SHORT_LATE = 0.25  # seconds; the same for a task that came back too late already: another message may be late as well
 _UNSENT_WAIT = 5.0  # seconds between two attempts to publish
 
 _logger = logging.getLogger("tasklocks")
@@ -92,8 +93,9 @@ def _ask(wish: Wish, bookings: Bookings, bound: float | None) -> float:
 def _book(wish: Wish, bookings: Bookings, bound: float | None) -> float:
     """Look at what is reserved, or reserve."""
     if wish.name in bookings:
-        left = wish.left(bookings[wish.name])
-        if left > -wish.grace:
+        begun = wish.begin(bookings[wish.name])
+        if begun is not None:
+            bookings[wish.name], left = begun
             return clock.now() + left
     slot = _checked(wish.reserve(bound), wish, bound)
     bookings[wish.name] = Booked(wish.name, slot.start, slot.made)
@@ -130,7 +132,8 @@ def _unreachable(call: Call, wish: Wish, bookings: Bookings, down: BackendUnavai
 def _wait_until(due: float, call: Call, wish: Wish, wishes: Sequence[Wish], bookings: Bookings) -> None:
     """Wait for the start of `wish`, which is the latest of `wishes`."""
     left = due - clock.now()
-    if left <= _SHORT:
+    late = any(each.late for each in bookings.values())
+    if left <= (_SHORT_LATE if late else _SHORT):
         clock.pause(max(left, 0.0))
     elif call.kind is not Kind.BODY or wish.spec.on_busy == "wait":
         _wait_in_place(left, wishes, bookings)

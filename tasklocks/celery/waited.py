@@ -22,11 +22,13 @@ class Booked:
         name: the rate limit.
         start: backend's clock.
         made: backend's clock; when it was reserved.
+        late: whether it was given to a task that had come too late for its first one.
     """
 
     name: str
     start: float
     made: float
+    late: bool = False
 
     @property
     def slot(self) -> Slot:
@@ -53,7 +55,7 @@ def written(waited: Waited) -> dict[str, Any]:
     """Return it for the header: of kinds that every serializer knows."""
     said: dict[str, Any] = {"times": waited.times, "since": waited.since}
     if waited.slots:
-        said["slots"] = [[each.name, each.start, each.made] for each in waited.slots]
+        said["slots"] = [[each.name, each.start, each.made, each.late] for each in waited.slots]
     return said
 
 
@@ -80,6 +82,6 @@ def _is_booked(each: Any) -> bool:
     return (
         isinstance(each, (list, tuple))
         and [type(part) for part in each[:1]] == [str]
-        and len(each) == 3
+        and len(each) == 4
         and all(isinstance(part, (int, float)) and math.isfinite(part) for part in each[1:])
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tasklocks import ratelimit
 from tasklocks.backends import Backend
+from tasklocks.backends.base import RETENTION
 from tasklocks.celery.conf import Settings
 from tasklocks.celery.rate_spec import RateSpec
 from tasklocks.celery.waited import Booked
@@ -45,8 +46,7 @@ class Wish:
     def grace(self) -> float:
         """For how many seconds after its moment a start is still good.
 
-        Tasks that come late come together: after a standstill all of them would start at once. So who comes later than
-        a tenth of the period (0.25 s at the least, a minute at the most) has lost the start, and reserves another.
+        A tenth of the period, 0.25 s at the least, a minute at the most; what comes later: see `RateState.begin`.
         """
         return min(max(min(pace.period for pace in self.paces) / 10, _SHORTEST_GRACE), _LONGEST_GRACE)
 
@@ -68,13 +68,27 @@ class Wish:
 
         return self.backend.update(self.name, change)
 
-    def left(self, booked: Booked) -> float:
-        """Return the seconds until a reserved start, with the pauses since; below 0: it is over for so long."""
+    def begin(self, booked: Booked) -> tuple[Booked, float] | None:
+        """Return what a task has that comes back with a start, and the seconds until it; None: it has lost it."""
 
-        def change(text: str, now: float) -> tuple[str, float, float]:
-            return text, 0.0, RateState.read(text).due(booked.start, booked.made) - now
+        def change(text: str, now: float) -> tuple[str, float, tuple[Booked, float] | None]:
+            state = RateState.read(text)
+            left = state.due(booked.start, booked.made) - now
+            if booked.late and left >= -self.grace:
+                return text, 0.0, (booked, left)
+            slot = state.begin(self.paces, self.cost, booked.slot, now, self.grace)
+            if slot is None:
+                return text, 0.0, None
+            if slot.made == booked.made:
+                return text, 0.0, (booked, slot.wait)
+            late = Booked(self.name, slot.start, slot.made, late=True)
+            return state.written(), state.lasts(self.paces, now) + RETENTION, (late, slot.wait)
 
         return self.backend.update(self.name, change)
+
+    def left(self, booked: Booked) -> float:
+        """Return the seconds until a reserved start, with the pauses since; 0.0: none."""
+        return ratelimit.slot_left(self.backend, self.name, booked.slot)
 
     def _request(self, max_wait: float | None) -> ReserveRequest:
         return ReserveRequest(self.name, self.paces, self.cost, max_wait)

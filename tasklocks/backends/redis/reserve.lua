@@ -4,10 +4,10 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local cost, longest, retention = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local counted, paused_until, shifts = {}, 0, {}
+local counted, paused_until, shifts, late = {}, 0, {}, nil
 local text = redis.call('GET', KEYS[1])
 if text then
-  counted, paused_until, shifts = unpack(cjson.decode(text))
+  counted, paused_until, shifts, late = unpack(cjson.decode(text))
 end
 
 local start = math.max(now, paused_until)
@@ -34,8 +34,13 @@ local moved = {}
 for index, each in ipairs(shifts) do
   moved[index] = string.format('[%.6f,%.6f]', each[1], each[2])
 end
+local behind = {}
+for index, each in ipairs(late or {}) do
+  behind[index] = type(each) == 'number' and string.format('%.6f', each) or '0'
+end
 text = string.format(
-  '[[%s],%.6f,[%s]]', table.concat(written, ','), paused_until, table.concat(moved, ',')
+  '[[%s],%.6f,[%s],[%s]]',
+  table.concat(written, ','), paused_until, table.concat(moved, ','), table.concat(behind, ',')
 )
 redis.call('SET', KEYS[1], text, 'PX', string.format('%.0f', (last - now + retention) * 1000))
 return {1, string.format('%.6f', start), string.format('%.6f', now), string.format('%.6f', start - now)}
