@@ -354,3 +354,18 @@ def test_the_release_of_an_expired_lease_beside_others_ends_nothing(backend):
     taken(backend, "a", capacity=2)
     until_over(taken(backend, "b", capacity=2, ttl=0.2))
     assert backend.release(NAME, "b") is False
+
+
+def test_whom_nobody_can_tell_of_a_permit_stays_first_in_line(server, backend, client):
+    taken(backend, "holder")
+    other = RedisBackend(server.url)
+    with Line(backend) as deaf, Line(other) as hearing:
+        first = deaf.join("first")
+        client.client_kill_filter(_type="pubsub")
+        second = hearing.join("second")
+        hearing.join("third")
+        backend.release(NAME, "holder")
+        assert second.hears()
+        assert [each.ticket for each in backend.inspect(NAME).waiters] == ["first", "third"]
+        assert first.ask().ahead == 0
+    other.close()
