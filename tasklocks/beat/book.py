@@ -66,30 +66,41 @@ class Book:
     Args:
         backend: where it is kept.
         name: of the schedule.
+
+    Attributes:
+        remade: whether pages were lost and were written again from what a standby had read.
     """
 
     def __init__(self, backend: Backend, name: str) -> None:
         self._backend = backend
         self._name = name
         self._token = 0
+        self._newest_token = 0
+        self.remade = False
         self._runs: list[dict[str, Run]] = [{} for _ in range(_PAGES)]
-        self._sent: list[set[str]] = [set() for _ in range(_PAGES)]
+        self._sent: list[dict[str, int]] = [{} for _ in range(_PAGES)]
         self._asked: dict[str, Run] = {}
 
     def runs(self) -> dict[str, Run]:
         """Return all runs that are known here."""
         return {name: run for page in self._runs for name, run in page.items()}
 
+    def knows(self, name: str) -> bool:
+        """Tell whether an entry has run before."""
+        return name in self._runs[self.page_of(name)]
+
     def look(self) -> None:
         """Read what the leader has written, for the day on which the backend has lost it."""
-        for page in range(_PAGES):
-            runs = self._update(page, lambda text, _: (text, _KEEP, _read(text).runs))
-            self._runs[page] = runs or self._runs[page]
+        for number in range(_PAGES):
+            page = self._page(number)
+            self._newest_token = max(self._newest_token, page.token)
+            self._runs[number] = page.runs or self._runs[number]
 
-    def is_lost(self) -> bool:
-        """Tell whether the backend has nothing of what is known here."""
-        known = [page for page in range(_PAGES) if self._runs[page]]
-        return bool(known) and not any(self._update(page, lambda text, _: (text, _KEEP, text)) for page in known)
+    def misses_its_writer(self) -> bool:
+        """Tell whether the backend has lost the book, and another process wrote it last."""
+        known = [number for number in range(_PAGES) if self._runs[number]]
+        written_by_other = bool(known) and self._newest_token != self._token
+        return written_by_other and not any(self._page(number).token for number in known)
 
     def open(self, token: int) -> None:
         """Take the book over: from now on nobody with a smaller token can write into it.
@@ -98,11 +109,11 @@ class Book:
             LeaseLost: somebody with a larger one has it already.
             BackendUnavailable: it may be taken over in part; opening it again is harmless.
         """
-        self._token = token
+        self.remade = self.misses_its_writer()
+        self._token = self._newest_token = token
         self._asked.clear()
-        for page in range(_PAGES):
-            self._sent[page].clear()
-            self._write(page, lambda runs: runs)
+        for number in range(_PAGES):
+            self._write(number, lambda runs: runs)
 
     def page_of(self, name: str) -> int:
         """Return the page of an entry; ticks on one page can be claimed together."""
@@ -142,10 +153,10 @@ class Book:
         for page, theirs in by_page.items():
             self._write(page, lambda runs, theirs=theirs: _without(runs, theirs))  # type: ignore[misc]
 
-    def sent(self, name: str) -> None:
-        """Remember that the tick that was claimed for an entry is sent; written with the page's next change."""
+    def sent(self, name: str, due: int) -> None:
+        """Remember that a tick is sent, or never will be; written with the page's next change."""
         self._asked.pop(name, None)
-        self._sent[self.page_of(name)].add(name)
+        self._sent[self.page_of(name)][name] = due
 
     def flush(self) -> None:
         """Write what `sent` has remembered.
@@ -163,7 +174,7 @@ class Book:
         return found is None or claim.run.due > found.due or found == self._asked.get(claim.name)
 
     def _write(self, page: int, change: Callable[[dict[str, Run]], dict[str, Run]]) -> None:
-        known, sent, token = self._runs[page], frozenset(self._sent[page]), self._token
+        known, sent, token = self._runs[page], dict(self._sent[page]), self._token
 
         def step(text: str, _: float) -> tuple[str, float, _Page]:
             found = _read(text)
@@ -171,15 +182,18 @@ class Book:
                 return text, _KEEP, found
             # Another token, or none: the page is taken over, or the backend has lost what was written before.
             runs = found.runs if found.token == token else dict(_newest(known, found.runs))
-            marked = {name: replace(runs[name], sent=True) for name in sent if name in runs}
-            new = _Page(token, _bounded(change(runs | marked)))
+            new = _Page(token, _bounded(change(_marked(runs, sent))))
             return new.written(), _KEEP, new
 
         answer = self._update(page, step)
         if answer.token > token:
             raise LeaseLost(f"the schedule {self._name!r} has a newer leader", name=self._name)
         self._runs[page] = answer.runs
-        self._sent[page] -= sent
+        for name in sent:
+            del self._sent[page][name]
+
+    def _page(self, number: int) -> _Page:
+        return self._update(number, lambda text, _: (text, _KEEP, _read(text)))
 
     def _update(self, page: int, step: _Step[T]) -> T:
         return self._backend.update(f"{self._name}/ticks/{page}", step)
@@ -198,6 +212,11 @@ def _read(text: str) -> _Page:
 def _newest(known: Mapping[str, Run], found: Mapping[str, Run]) -> dict[str, Run]:
     newer = {name: run for name, run in known.items() if name not in found or run.last > found[name].last}
     return {**found, **newer}
+
+
+def _marked(runs: dict[str, Run], sent: Mapping[str, int]) -> dict[str, Run]:
+    done = {name: runs[name] for name, due in sent.items() if name in runs and runs[name].due == due}
+    return runs | {name: replace(run, sent=True) for name, run in done.items()}
 
 
 def _without(runs: Mapping[str, Run], claims: Sequence[Claim]) -> dict[str, Run]:

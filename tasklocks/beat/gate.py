@@ -85,9 +85,15 @@ class Gate:
         known = self._book.runs()
         for name, entry in self._inner.schedule.items():
             if name in known:
-                _set_last_run(entry, known[name].last)
+                _set_last_run(entry, self._last_of(entry, known[name]))
                 self._settle(entry, known[name])
         self._inner._heap = None
+
+    def _last_of(self, entry: ScheduleEntry, run: Run) -> int:
+        now = datetime.now(timezone.utc)
+        unsure = self._book.remade and due_after(entry.schedule, _moment(run.last)) <= now
+        # Between our last look and the loss of the book its leader may have sent what is due since.
+        return _micros(now) if unsure and self._wish(entry).delivery == "at_most_once" else run.last
 
     def catch_up(self) -> None:
         """Send what is owed: ticks of entries that are to be sent at least once, whose leader died meanwhile."""
@@ -123,14 +129,20 @@ class Gate:
             self._owed.append((entry, due))
         else:
             _logger.warning("entry %r: the tick of %s may not have been sent; its leader ended then", entry.name, due)
-            self._book.sent(entry.name)
+            self._book.sent(entry.name, run.due)
 
     def _dues(self, entry: ScheduleEntry) -> list[datetime]:
-        last, now = aware(entry.last_run_at or datetime.min), datetime.now(timezone.utc)
+        now = datetime.now(timezone.utc)
+        if entry.last_run_at is None:
+            # RedBeat: it has never run, and runs at once.
+            return [now.replace(microsecond=0)]
+        last = aware(entry.last_run_at)
         due, wish = due_after(entry.schedule, last), self._wish(entry)
+        if wish.missed == "once" or not self._book.knows(entry.name):
+            return [due]
         if wish.missed == "all":
             return missed_until(entry.schedule, last, now, _ALL_AT_MOST) or [due]
-        if wish.missed == "skip" and (now - due).total_seconds() > self._late:
+        if (now - due).total_seconds() > self._late:
             _logger.info("entry %r: the tick of %s was missed and is skipped", entry.name, due)
             return []
         return [due]
@@ -170,7 +182,7 @@ class Gate:
         options = without_wishes(original)
         options.setdefault("task_id", str(uuid.uuid5(_IDS, f"{self._name}/{entry.name}/{due.isoformat()}")))
         if wish.overlap != "allow" and not self._may_run(entry, wish, options):
-            self._book.sent(entry.name)
+            self._book.sent(entry.name, _micros(due))
             return None
         entry.options = options
         try:
@@ -181,7 +193,7 @@ class Gate:
             raise
         finally:
             entry.options = original
-        self._book.sent(entry.name)
+        self._book.sent(entry.name, _micros(due))
         return result
 
     def _may_run(self, entry: ScheduleEntry, wish: Wish, options: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ over when the leader ends, however it ends. The wrapped scheduler is opened by t
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +64,7 @@ class LeaderScheduler:
         self._gate: Gate | None = None
         self._waited_for_old_leader = False
         self._ticking = False
-        self._looked = -_LOOK
+        self._looked = -math.inf
 
     @property
     def schedule(self) -> Mapping[str, Any]:
@@ -113,7 +114,7 @@ class LeaderScheduler:
 
     def _look(self) -> None:
         """Remember what the leader writes: should the backend lose it, this is all there is."""
-        if clock.now() < self._looked + _LOOK:
+        if clock.now() < self._looked + self._ttl / 3:
             return
         self._looked = clock.now()
         try:
@@ -126,7 +127,7 @@ class LeaderScheduler:
         if lease is None:
             return 0.0
         try:
-            if self._book.is_lost() and not self._waited_for_old_leader:
+            if self._book.misses_its_writer() and not self._waited_for_old_leader:
                 # Perhaps its last writer is alive, and knows more than we do: it comes back within a renewal.
                 self._waited_for_old_leader = True
                 self._lead.step_back("the backend has lost the last runs; their leader comes first", self._ttl)
