@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
+import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +17,11 @@ from tests.servers import Server
 
 __all__ = ["EtcdCluster", "EtcdServer", "new_etcd_namespace"]
 
-_namespaces = itertools.count(1)
-
 
 def new_etcd_namespace(url: str) -> str:
     """Return the URL of a part of the etcd at `url` that nobody has used yet."""
     hosts = url.partition("://")[2].partition("/")[0]
-    return f"etcd://{hosts}/tests-{next(_namespaces)}"
+    return f"etcd://{hosts}/tests-{os.getpid()}-{time.time_ns()}"
 
 
 class EtcdServer(Server):

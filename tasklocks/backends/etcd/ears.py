@@ -92,10 +92,12 @@ class Ears:
         with self._lock:
             self._listeners[owner] = listener
             if self._stopping is None:
-                self._stopping = threading.Event()
-                args = (self._stopping, self._key_made())
-                self._thread = threading.Thread(target=self._run, args=args, name="tasklocks-listener", daemon=True)
-                self._thread.start()
+                stopping = threading.Event()
+                args = (stopping, self._key_made())
+                thread = threading.Thread(target=self._run, args=args, name="tasklocks-listener", daemon=True)
+                thread.start()
+                # Last: an exception from a signal before this only makes the next listener do all of it again.
+                self._thread, self._stopping = thread, stopping
         return listener
 
     def tell(self, name: str, owner: str, create: int) -> None:
