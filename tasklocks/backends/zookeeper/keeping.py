@@ -10,7 +10,7 @@ from tasklocks import clock
 from tasklocks.backends.base import HOLD_WEIGHT, moving_average
 from tasklocks.backends.zookeeper import line
 from tasklocks.backends.zookeeper.known import Held, Known, Seat
-from tasklocks.backends.zookeeper.limit import Limit, Settled, serve
+from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import (
     GRANTED,
     KEPT,
@@ -25,6 +25,7 @@ from tasklocks.backends.zookeeper.nodes import (
 )
 from tasklocks.backends.zookeeper.session import BadVersionError, failure, missing
 from tasklocks.backends.zookeeper.taking import held_as
+from tasklocks.backends.zookeeper.view import Settled, serve
 from tasklocks.errors import BackendUnavailable
 from tasklocks.types import Grant, LimitState, Waiter
 

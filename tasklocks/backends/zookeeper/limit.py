@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.zookeeper.known import Held, Known
 from tasklocks.backends.zookeeper.nodes import (
     AWAY,
@@ -27,58 +26,13 @@ from tasklocks.backends.zookeeper.nodes import (
     written_header,
 )
 from tasklocks.backends.zookeeper.session import Session, failure, missing
+from tasklocks.backends.zookeeper.view import Settled, View, serve
 from tasklocks.errors import BackendUnavailable
 
-__all__ = ["Limit", "Settled", "View", "serve"]
+__all__ = ["Limit"]
 
 _TRIES = 30
 _SWEPT = 20  # lapsed places of those who are away that one step removes
-
-
-@dataclass(slots=True)
-class View:
-    """A limit's nodes at one moment; `changes` is the number of changes among its children."""
-
-    header: Header
-    changes: int
-    leases: list[Node]
-    line: list[Node]
-    away: list[Node]
-
-
-@dataclass(slots=True)
-class Settled:
-    """A limit after a step has settled it.
-
-    view: what is there, without what was over.
-    rows: what was read of it, by path.
-    granted: waiters that have their permits.
-    waiting: waiters that have not.
-    now: the server's time.
-    replaced: the capacity that this step replaced, if it did.
-    """
-
-    view: View
-    rows: dict[str, Row]
-    granted: list[Node]
-    waiting: list[Node]
-    now: float
-    replaced: int | None = None
-
-    @property
-    def free(self) -> int:
-        """How many permits nobody has."""
-        taken = sum(node.permits for node in (*self.view.leases, *self.granted))
-        return self.view.header.capacity - taken
-
-    def holders(self) -> list[Row]:
-        """Return what is known of those who have permits, oldest first."""
-        nodes = (*self.view.leases, *self.granted)
-        return sorted((self.rows[node.path] for node in nodes if node.path in self.rows), key=lambda each: each.token)
-
-    def ends(self, holder: Row) -> float:
-        """Return the server time at which a holder's lease ends."""
-        return self.now + min(holder.ttl, GRANT_TTL) if holder.until is None else holder.until
 
 
 class Limit:
@@ -237,11 +191,12 @@ class Limit:
         unsure = [node for node in view.leases if node.path not in known or not _lasts(known[node.path], now)]
         heads = self._heads(view)
         fresh = self.rows([*unsure, *heads])
-        # A waiter that is gone may hold a lease by now that was not listed; then the next one must not be served.
-        if any(node.path not in fresh for node in heads):
+        # What is gone may be there under another name that was not listed: a waiter that holds a lease by now, a lease
+        # whose permits stay taken. Then nobody must be served in its place.
+        if any(node.path not in fresh for node in (*unsure, *heads)):
             return None
         over = [each for each in fresh.values() if each.until is not None and each.until <= now]
-        gone = {node.path for node in (*unsure, *heads)} - fresh.keys() | self._removed(over)
+        gone = self._removed(over)
         rows = {path: each for path, each in {**known, **fresh}.items() if path not in gone}
         view.leases = [node for node in view.leases if node.path not in gone]
         view.line = [node for node in view.line if node.path not in gone]
@@ -299,18 +254,6 @@ class Limit:
             self.session.unchanged(self.path, header.version),
             self.session.write(waiter.node.path, content, waiter.version),
         )
-
-
-def serve(settled: Settled) -> Settled:
-    """Tell apart who in line has its permits and who has not."""
-    line = settled.view.line
-    for place, node in enumerate(line):
-        known = settled.rows.get(node.path)
-        if not (known and known.marked) and node.permits > settled.free:
-            settled.waiting = line[place:]
-            break
-        settled.granted.append(node)
-    return settled
 
 
 def _with_capacity(header: Header, capacity: int, now: float) -> Header:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasklocks import clock
 from tasklocks.backends.base import HOLDERS_SHOWN
 from tasklocks.backends.zookeeper.known import Held, Seat
-from tasklocks.backends.zookeeper.limit import Limit, Settled
+from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import (
     AWAY,
     GRANTED,
@@ -18,6 +18,7 @@ from tasklocks.backends.zookeeper.nodes import (
     written,
 )
 from tasklocks.backends.zookeeper.session import failure, missing
+from tasklocks.backends.zookeeper.view import Settled
 from tasklocks.types import AcquireRequest, Busy, Holder, Place
 
 __all__ = [

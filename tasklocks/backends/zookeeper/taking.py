@@ -9,7 +9,7 @@ from typing import Any
 from tasklocks import clock
 from tasklocks.backends.zookeeper import line, turn
 from tasklocks.backends.zookeeper.known import Held, Seat
-from tasklocks.backends.zookeeper.limit import Limit, Settled, View, serve
+from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import (
     GRANTED,
     LEASE,
@@ -26,6 +26,7 @@ from tasklocks.backends.zookeeper.nodes import (
     written,
 )
 from tasklocks.backends.zookeeper.session import missing
+from tasklocks.backends.zookeeper.view import Settled, View, serve
 from tasklocks.errors import BackendUnavailable
 from tasklocks.types import AcquireRequest, Busy, Grant
 
