@@ -15,12 +15,14 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 import tasklocks
 from tasklocks import Lock, LockBusy, connect, locked
 from tasklocks.backends import Backend
 from tasklocks.renewal import renewal
 from tests.line import LONG, NAME, Line, taken
+from tests.local import as_in_a_worker, local_app, register
 
 OURS = str(Path(tasklocks.__file__).parent)
 
@@ -177,3 +179,21 @@ def test_a_released_lease_in_a_copied_context_lets_nobody_share_it(backend):
     taken(backend, "other")
     with pytest.raises(LockBusy):
         left_behind.run(work)
+
+
+def test_a_soft_time_limit_while_a_task_is_sent_again_fails_it_and_it_does_not_wait_on(backend, monkeypatch):
+    app = local_app(monkeypatch, "memory://")
+
+    @locked(NAME, ttl=LONG, backend=backend)
+    def work() -> None:
+        pass
+
+    task = register(app, work)
+
+    def publish(*_: object, **__: object) -> None:
+        raise SoftTimeLimitExceeded  # it strikes where most of the time goes: a broker that does not answer
+
+    taken(backend, "holder")
+    monkeypatch.setattr(app.amqp, "send_task_message", publish)
+    assert isinstance(as_in_a_worker(app, task), SoftTimeLimitExceeded)
+    assert [each.owner for each in backend.inspect(NAME).holders] == ["holder"]
