@@ -26,9 +26,11 @@ from tasklocks.celery.wish import Wish
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy, LockTimeout
 from tasklocks.types import Refused, Slot
 
-__all__ = ["take_slots"]
+__all__ = ["SHORT", "take_slots"]
 
-_SHORT = 0.02  # seconds; a shorter wait is over before a message had come back
+SHORT = 0.02
+"""Seconds; a shorter wait is over before a message had come back."""
+
 _SHORT_LATE = 0.25  # seconds; the same for a task that came back too late already: another message may be late as well
 _UNSENT_WAIT = 5.0  # seconds between two attempts to publish
 
@@ -133,7 +135,7 @@ def _wait_until(due: float, call: Call, wish: Wish, wishes: Sequence[Wish], book
     """Wait for the start of `wish`, which is the latest of `wishes`."""
     left = due - clock.now()
     late = any(each.late for each in bookings.values())
-    if left <= (_SHORT_LATE if late else _SHORT):
+    if left <= (_SHORT_LATE if late else SHORT):
         clock.pause(max(left, 0.0))
     elif call.kind is not Kind.BODY or wish.spec.on_busy == "wait":
         _wait_in_place(left, wishes, bookings)
