@@ -16,8 +16,8 @@ import redis
 from tasklocks import BackendUnavailable, Lock, clock
 from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.redis import RedisBackend
-from tasklocks.types import Grant
-from tests.line import LONG, NAME, Line, free, held, taken, until_over
+from tasklocks.types import Busy, Grant
+from tests.line import LONG, NAME, Line, free, held, look, taken, until_over
 from tests.processes import eventually
 
 
@@ -369,3 +369,11 @@ def test_whom_nobody_can_tell_of_a_permit_stays_first_in_line(server, backend, c
         assert [each.ticket for each in backend.inspect(NAME).waiters] == ["first", "third"]
         assert first.ask().ahead == 0
     other.close()
+
+
+def test_an_owner_that_comes_back_does_not_take_over_what_it_has_to_keep(backend):
+    taken(backend, "a", capacity=2)
+    assert backend.release(NAME, "a", keep=LONG)
+    assert isinstance(look(backend, "a", capacity=2), Busy)
+    taken(backend, "b", capacity=2)
+    held(backend, capacity=2)
