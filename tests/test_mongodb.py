@@ -299,6 +299,34 @@ def test_an_endless_ttl_harms_nobody(backend):
     assert free(backend)
 
 
+def test_a_late_word_of_a_lease_that_was_given_back_is_not_believed(url, backend, database):
+    other = MongoBackend(url)
+    taken(other, "holder")
+    with Line(backend) as line:
+        waiting = line.join("waiter")
+        other.release(NAME, "holder")
+        assert waiting.hears() is not None
+        (word,) = database[KNOCKS].find({"owner": "waiter"})
+        waiting.leave()
+        taken(other, "holder")
+        busy = waiting.ask()
+        database[KNOCKS].insert_one({key: value for key, value in word.items() if key != "_id"})
+        assert waiting.listener.wait(0.5, busy) is None
+    other.close()
+
+
+def test_nonsense_among_the_words_harms_nobody(url, backend, database):
+    other = MongoBackend(url)
+    taken(other, "holder")
+    with Line(backend) as line:
+        waiting = line.join("waiter")
+        database[KNOCKS].insert_one({"to": waiting.listener.address})
+        assert eventually(lambda: _ears(database) == 1, within=5)
+        other.release(NAME, "holder")
+        assert waiting.hears() is not None
+    other.close()
+
+
 # Processes and threads.
 
 

@@ -58,6 +58,7 @@ def knocks_of(name: str, found: Document | None) -> list[dict[str, Any]]:
             "limit": name,
             "owner": lease["owner"],
             "token": int(lease["token"]),
+            "since": int(lease["since"]),
             "expires": int(lease["expires"]),
         }
         for lease in told

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pymongo.errors import PyMongoError
-
 from tasklocks.backends.mongodb._server import Server
 from tasklocks.types import AcquireRequest, Busy, Grant
 
@@ -23,6 +21,7 @@ _STARTED = 2.0  # seconds that the first waiters of a process wait until the thr
 _DEAF = 0.1  # seconds between looks while nothing can be heard, at first; then ever more
 _DEAFEST = 1.0
 _TICK = 0.001  # the server shows whole milliseconds
+_FACTS = {"owner": str, "limit": str, "token": int, "since": int, "expires": int}
 
 _logger = logging.getLogger("tasklocks")
 
@@ -56,6 +55,8 @@ class Listener:
         place = self.place
         if place is None or word["limit"] != place.name:
             return None
+        if word["since"] < round(1000 * since.server_time):
+            return None  # older than the server's last answer: of an earlier wait, unless two steps overtook each other
         lasts = word["expires"] / 1000 - since.server_time - _TICK
         return Grant(place.name, place.owner, place.permits, place.ttl, int(word["token"]), since.asked_at + lasts)
 
@@ -113,8 +114,8 @@ class Ears:
             try:
                 self._hear_all()
                 pause = _DEAF
-            except PyMongoError as error:
-                _logger.debug("waiters look again by themselves, nothing can be heard: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the thread
+                _logger.debug("waiters look again by themselves, nothing can be heard: %r", error)
                 pause = min(2 * pause, _DEAFEST)
             self.following.clear()
             self._tried.set()
@@ -126,7 +127,7 @@ class Ears:
                 word = next(cursor, None)  # None: nothing came for a while
                 self._cursor = cursor.cursor_id
                 self._now_following()
-                if word is not None:
+                if word is not None and _is_whole(word):
                     self._hear(word)
 
     def _now_following(self) -> None:
@@ -140,3 +141,8 @@ class Ears:
         if listener := self._listeners.get(word["owner"]):
             listener.word = word
             listener.heard.set()
+
+
+def _is_whole(word: Mapping[str, Any]) -> bool:
+    """Tell a word of a release from a greeting, and from what anyone else put there."""
+    return all(isinstance(word.get(fact), kind) for fact, kind in _FACTS.items())
