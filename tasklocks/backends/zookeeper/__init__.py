@@ -1,8 +1,9 @@
 """`zookeeper://host1,host2/chroot`: limits in an ensemble of ZooKeeper ≥ 3.6 (3.5 without the clean-up of idle limits).
 
-Does not guarantee: that a lease ends to the millisecond after a change of leader. Its end is judged by the leader's
-clock, which stamps every write; the next leader has another clock, so leases stamped before the change are given the
-time that those clocks may differ, or a whole ttl from when they were seen first, whichever is shorter.
+Does not guarantee: leases whose end is judged by one clock. It is the leader's, which stamps every write; the next
+leader has another one. So a lease that was stamped before a change of leader and is not renewed gets five seconds more,
+and clocks of servers that are further apart than that can end it too early; its token is refused then, where tokens are
+checked. A reader at a server that lags behind may be told of permits that have just come free a little late.
 
 How a limit is laid out (`nodes` reads and writes the names):
 

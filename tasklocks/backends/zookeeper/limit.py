@@ -166,7 +166,7 @@ class Limit:
 
     def renewed(self, held: Held, stat: Any, deadline: float) -> None:
         """Note that a lease of this process lasts longer now."""
-        self.session.note_time(stat.mtime)
+        self.session.note_time(stat.mtime, stat.mzxid)
         self.known.rows.pop(held.path, None)
         held.deadline = deadline
 
@@ -195,7 +195,7 @@ class Limit:
         # whose permits stay taken. Then nobody must be served in its place.
         if any(node.path not in fresh for node in (*unsure, *heads)):
             return None
-        over = [each for each in fresh.values() if each.until is not None and each.until <= now]
+        over = [each for each in fresh.values() if each.is_over(now, self.session.epoch)]
         gone = self._removed(over)
         rows = {path: each for path, each in {**known, **fresh}.items() if path not in gone}
         view.leases = [node for node in view.leases if node.path not in gone]

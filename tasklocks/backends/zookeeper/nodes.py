@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "away_until",
     "digest",
+    "epoch_of",
     "in_order",
     "limit_node",
     "node_name",
@@ -41,6 +42,7 @@ __all__ = [
 LEASE, GRANTED, KEPT, WAITER, AWAY = "l", "g", "k", "w", "a"
 LEASES = (LEASE, GRANTED, KEPT)
 
+_CLOCKS_DIFFER = 5.0  # seconds by which the clocks of two leaders may be apart
 _READABLE = 100  # characters of a limit's name that its node shows
 _WRAP = 1 << 32  # the server's sequence numbers are 32 bits wide and start again below zero
 
@@ -63,6 +65,7 @@ class Row:
     until: when it ends unless renewed; None for a waiter of whom nobody has noticed yet that it is granted.
     version: of the content; a delete that names it touches nothing that was renewed meanwhile.
     marked: a waiter that was seen to be granted.
+    epoch: which leader's clock stamped it.
     """
 
     node: Node
@@ -74,6 +77,13 @@ class Row:
     until: float | None
     version: int
     marked: bool = False
+    epoch: int = 0
+
+    def is_over(self, now: float, epoch: int) -> bool:
+        """Tell whether it has ended, by the clock of the leader of `epoch`."""
+        if self.until is None:
+            return False
+        return self.until + (0.0 if self.epoch == epoch else _CLOCKS_DIFFER) <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,11 @@ class Header:
     usual_hold: float | None
     version: int
     lowered: float = 0.0
+
+
+def epoch_of(zxid: int) -> int:
+    """Return which leader made a transaction."""
+    return zxid >> 32
 
 
 def digest(text: str) -> str:
@@ -152,6 +167,7 @@ def row(node: Node, content: bytes, stat: Any, token: int) -> Row:
         until=None if node.kind == WAITER and not marked else written_at + lasts,
         version=stat.version,
         marked=marked,
+        epoch=epoch_of(stat.mzxid),
     )
 
 

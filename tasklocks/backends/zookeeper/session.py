@@ -39,6 +39,7 @@ from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from tasklocks import clock
+from tasklocks.backends.zookeeper.nodes import epoch_of
 from tasklocks.backends.zookeeper.url import Settings
 from tasklocks.errors import BackendUnavailable
 
@@ -92,6 +93,8 @@ class Session:
         self._acl = CREATOR_ALL_ACL if settings.client.keys() & {"auth_data", "sasl_options"} else OPEN_ACL_UNSAFE
         # Where tokens are counted from, and the server's clock when a local one said so; see `token`.
         self._base: tuple[int, int] | None = None
+        self.epoch = 0
+        """Which leader's clock the server's time is."""
         self._server_time, self._told_at = 0.0, -_CLOCK_AGE
         self._client = KazooClient(
             hosts=settings.hosts,
@@ -188,11 +191,12 @@ class Session:
 
     # Time and tokens.
 
-    def note_time(self, milliseconds: int) -> None:
+    def note_time(self, milliseconds: int, zxid: int) -> None:
         """Learn the server's clock from the stamp of a write that was just answered."""
         # The stamp is older than its answer, so what is computed from it is never ahead of the server's clock, and
         # nobody's lease is taken for over too early.
         self._server_time, self._told_at = milliseconds / 1000, clock.now()
+        self.epoch = epoch_of(zxid)
 
     def server_time(self) -> float:
         """Return the server's time, or a little less."""
@@ -222,7 +226,7 @@ class Session:
             self.make_root()
             (stat,) = self.ask(self.write(self.root, b""))
         self._base = (stat.czxid, stat.ctime * 1000)
-        self.note_time(stat.mtime)
+        self.note_time(stat.mtime, stat.mzxid)
 
     def _heard(self, event: Any) -> None:
         self._on_event(event.path)

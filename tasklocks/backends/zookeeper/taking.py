@@ -98,7 +98,7 @@ def _come_new(wish: Wish) -> Grant | Busy | None:
 
 def _created(wish: Wish, content: bytes, path: str, stat: Any) -> tuple[Node, Held]:
     session, request = wish.limit.session, wish.request
-    session.note_time(stat.ctime)
+    session.note_time(stat.ctime, stat.czxid)
     folder, _, name = path.rpartition("/")
     mine = read(folder, name)
     assert mine is not None  # noqa: S101 - it is the name that we gave
@@ -198,7 +198,7 @@ def _join(wish: Wish) -> Grant | Busy | None:
         return None
     seat = Seat(limit.path, request, created[0], wish.asked + request.place.keep)
     known.sit(seat)
-    session.note_time(created[1].ctime)
+    session.note_time(created[1].ctime, created[1].czxid)
     seat.row = row(line.node_of(seat), content, created[1], session.token(created[1].czxid))
     seen = turn.seen(limit, seat, queue, top)
     if _is_plain(wish, seen.header) and _twin(seen.leases, seen.mine) is None:
