@@ -16,8 +16,9 @@ from tests.processes import eventually
 
 HOW_MANY = int(os.environ.get("TASKLOCKS_BEAT_FAILOVERS", "20"))
 TTL = float(os.environ.get("TASKLOCKS_BEAT_TTL", "10"))
-EVERY = [1.0, 2.0, 3.0, 5.0, 7.0]
-ENTRIES = {f"every-{EVERY[n % 5]:g}-{n}": {"every": EVERY[n % 5]} for n in range(190)} | {
+# About 27 ticks a second, which two busy cores keep up with beside the beats that start.
+COUNTS = {1.0: 10, 5.0: 40, 10.0: 70, 30.0: 70}
+ENTRIES = {f"every-{every:g}-{n}": {"every": every} for every, count in COUNTS.items() for n in range(count)} | {
     f"minute-{n}": {"cron": "* * * * *"} for n in range(10)
 }
 
@@ -38,7 +39,7 @@ def test_no_failover_fires_a_tick_twice_or_loses_one(kind, end, new_backend_url,
             f"lost {len(lost)}, takeover p50 {statistics.median(takeovers):.2f} s, max {max(takeovers):.2f} s"
         )
         assert twice == []
-        assert lost == []
+        assert lost == [], lost[:10]
         assert max(takeovers) < (1.0 if end == "SIGTERM" else TTL + 2)
 
 

@@ -1,0 +1,226 @@
+"""What one leader sends, in this process, through a real scheduler and kombu's broker in memory."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from celery.schedules import schedule
+
+from tasklocks import ConfigurationError, connect
+from tasklocks.beat import LeaderScheduler
+from tasklocks.beat.book import Book, Claim, Run
+from tasklocks.beat.wishes import wish_of
+from tasklocks.celery import runs
+
+_numbers = itertools.count(1)
+
+
+class Stage:
+    """An app with a broker and locks of its own, and its schedulers."""
+
+    def __init__(self, folder: Path, locks: str) -> None:
+        self.folder = folder
+        self.locks = locks
+        self.app = Celery(f"gate{next(_numbers)}", broker="memory://", set_as_current=False)
+        self.app.conf.update(tasklocks_url=locks, tasklocks_beat_ttl=2.0, task_default_queue=f"q{next(_numbers)}")
+        self.made: list[LeaderScheduler] = []
+
+    def scheduler(self, **entries: dict) -> LeaderScheduler:
+        self.app.conf.beat_schedule = {
+            name: {"task": "work", "schedule": schedule(said.pop("every", 0.2)), **said}
+            for name, said in entries.items()
+        }
+        made = LeaderScheduler(self.app, schedule_filename=str(self.folder / f"s{next(_numbers)}"))
+        self.made.append(made)
+        return made
+
+    def sent(self) -> list[str]:
+        """Return the task ids that have reached the broker since the last call."""
+        with self.app.connection_for_read() as connection:
+            queue = connection.SimpleQueue(self.app.conf.task_default_queue)
+            try:
+                return [self._take(queue) for _ in range(queue.qsize())]
+            finally:
+                queue.close()
+
+    @staticmethod
+    def _take(queue) -> str:
+        message = queue.get_nowait()
+        message.ack()
+        return message.headers["id"]
+
+
+@pytest.fixture
+def stage(tmp_path, new_backend_url) -> Iterator[Stage]:
+    made = Stage(tmp_path, new_backend_url("memory"))
+    yield made
+    for each in made.made:
+        each.close()
+    made.app.close()
+
+
+def run(beat: LeaderScheduler, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(max(0.0, min(beat.tick(), end - time.monotonic())))
+
+
+def in_doubt(stage: Stage, name: str) -> None:
+    """Leave behind what a leader leaves that dies between a claim and its message."""
+    now = round(time.time() * 1e6)
+    book = Book(connect(stage.locks), "celery-beat")
+    book.open(1)
+    book.claim([Claim(name, Run(now, now - 1000))])
+
+
+def test_a_tick_in_doubt_is_not_sent_by_default_and_the_log_names_it(stage, caplog):
+    in_doubt(stage, "entry")
+    beat = stage.scheduler(entry={"every": 60.0})
+    with caplog.at_level(logging.WARNING):
+        run(beat, 0.3)
+    assert stage.sent() == []
+    assert "'entry': the tick of" in caplog.text
+    assert "may not have been sent" in caplog.text
+
+
+def test_a_tick_in_doubt_of_an_entry_that_must_be_sent_is_sent_once(stage):
+    in_doubt(stage, "entry")
+    options = {"delivery": "at_least_once"}
+    beat = stage.scheduler(entry={"every": 60.0, "options": options})
+    run(beat, 0.3)
+    assert len(stage.sent()) == 1
+    beat.close()
+    run(stage.scheduler(entry={"every": 60.0, "options": options}), 0.3)
+    assert stage.sent() == []
+
+
+def test_the_same_tick_has_the_same_id_wherever_it_is_sent(stage):
+    ids = []
+    for _ in range(2):
+        in_doubt_at(stage, "entry", 1_700_000_000_000_000)
+        run(stage.scheduler(entry={"every": 1e9, "options": {"delivery": "at_least_once"}}), 0.3)
+        ids += stage.sent()
+        stage.made[-1].close()
+        stage.locks = f"{stage.locks}x"
+        stage.app.conf.tasklocks_url = stage.locks
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+
+
+def in_doubt_at(stage: Stage, name: str, due: int) -> None:
+    book = Book(connect(stage.locks), "celery-beat")
+    book.open(1)
+    book.claim([Claim(name, Run(due, due))])
+
+
+def test_entries_can_be_added_and_removed_while_it_leads(stage):
+    beat = stage.scheduler(first={})
+    run(beat, 0.5)
+    assert stage.sent()
+    inner = beat._inner
+    inner.add(name="second", task="other", schedule=schedule(0.1, app=stage.app))
+    del inner.schedule["first"]
+    run(beat, 0.2)
+    stage.sent()
+    run(beat, 0.5)
+    assert 3 <= len(stage.sent()) <= 6
+
+
+def test_a_leader_that_is_overtaken_sends_nothing_more_and_stays_a_standby(stage):
+    beat = stage.scheduler(entry={"every": 0.1})
+    run(beat, 0.5)
+    stage.sent()
+    backend = connect(stage.locks)
+    backend.force_release("celery-beat")
+    newer = Book(backend, "celery-beat")
+    newer.open(2**60)
+    run(beat, 1.0)
+    assert stage.sent() == []
+
+
+def test_a_leader_whose_lease_is_taken_away_leads_again_with_a_new_one(stage):
+    beat = stage.scheduler(entry={"every": 0.1})
+    run(beat, 0.3)
+    connect(stage.locks).force_release("celery-beat")
+    run(beat, 1.5)
+    stage.sent()
+    run(beat, 0.5)
+    assert stage.sent()
+    assert len(connect(stage.locks).inspect("celery-beat").holders) == 1
+
+
+def test_many_ticks_of_one_moment_are_each_sent_once(stage):
+    beat = stage.scheduler(**{f"entry{n}": {"every": 0.5} for n in range(100)})
+    run(beat, 1.9)
+    ids = stage.sent()
+    assert len(ids) == len(set(ids))
+    assert len(ids) > 100
+
+
+def test_claims_that_were_not_used_are_given_back_at_the_end(stage):
+    beat = stage.scheduler(**{f"entry{n}": {"every": 60.0} for n in range(100)})
+    beat.tick()
+    book = Book(connect(stage.locks), "celery-beat")
+    gate = beat._gate
+    past = time.time() - 3600
+    for entry in beat.schedule.values():
+        entry.last_run_at = entry.last_run_at.fromtimestamp(past, entry.last_run_at.tzinfo)
+    beat._inner._heap = None
+    beat.tick()
+    assert gate._held
+    beat.close()
+    book.look()
+    assert sum(not each.sent for each in book.runs().values()) == 0
+    assert len(book.runs()) == len(stage.sent()) == 1
+
+
+def test_an_entry_that_must_not_overlap_waits_for_its_run(stage):
+    beat = stage.scheduler(entry={"every": 0.1, "options": {"overlap": "skip"}})
+    run(beat, 0.8)
+    (first,) = stage.sent()
+    runs._note(stage.app, runs.key_of("celery-beat", "entry"), first, None)
+    run(beat, 0.5)
+    (second,) = stage.sent()
+    assert second != first
+
+
+def test_one_may_wait_behind_the_one_that_runs(stage):
+    beat = stage.scheduler(entry={"every": 0.1, "options": {"overlap": "queue_one"}})
+    run(beat, 0.5)
+    (first,) = stage.sent()
+    runs._note(stage.app, runs.key_of("celery-beat", "entry"), first, "runs")
+    run(beat, 0.8)
+    assert len(stage.sent()) == 1
+
+
+def test_a_run_that_nobody_ends_blocks_for_a_bounded_time(stage):
+    beat = stage.scheduler(entry={"every": 0.1, "options": {"overlap": "skip", "overlap_expires": 0.6}})
+    run(beat, 0.5)
+    assert len(stage.sent()) == 1
+    run(beat, 0.7)
+    assert len(stage.sent()) == 1
+
+
+@pytest.mark.parametrize("option", ["missed", "overlap", "delivery"])
+def test_a_wrong_option_stops_the_beat_at_its_start_with_the_entrys_name(stage, option):
+    with pytest.raises(ConfigurationError, match=f"'nightly': {option} is 'never'"):
+        stage.scheduler(nightly={"options": {option: "never"}})
+
+
+def test_wishes_are_read_from_options_headers_and_the_declared_schedule():
+    assert wish_of("e", {"overlap": "skip"}, {}).overlap == "skip"
+    assert wish_of("e", {"headers": {"tasklocks_overlap": "skip"}}, {}).overlap == "skip"
+    assert wish_of("e", {"queue": "q"}, {"overlap": "skip"}).overlap == "skip"
+    assert wish_of("e", {}, {}).missed == "once"
+
+
+def test_the_ttl_of_a_backend_that_cannot_keep_it_is_refused(stage):
+    stage.app.conf.tasklocks_beat_ttl = 0.001
+    with pytest.raises(ConfigurationError, match="tasklocks_beat_ttl"):
+        stage.scheduler(entry={})
