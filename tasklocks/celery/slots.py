@@ -108,10 +108,9 @@ def _checked(answer: Slot | Refused, wish: Wish, bound: float | None) -> Slot:
     if isinstance(answer, Slot):
         return answer
     at = datetime.now(timezone.utc) + timedelta(seconds=answer.wait)
-    kind = LockTimeout if bound else LockBusy
+    kind, told = (LockTimeout, f"may wait for {wish.spec.max_wait:g} s") if bound else (LockBusy, "does not wait")
     raise kind(
-        f"{wish}: the next start is in {answer.wait:.1f} s, about {at:%Y-%m-%d %H:%M:%S} UTC; "
-        f"it may wait for {bound:g} s",
+        f"{wish}: the next start is in {answer.wait:.1f} s, about {at:%Y-%m-%d %H:%M:%S} UTC, and it {told}",
         name=wish.name,
     )
 
