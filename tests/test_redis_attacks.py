@@ -377,3 +377,9 @@ def test_an_owner_that_comes_back_does_not_take_over_what_it_has_to_keep(backend
     assert isinstance(look(backend, "a", capacity=2), Busy)
     taken(backend, "b", capacity=2)
     held(backend, capacity=2)
+
+
+def test_the_release_of_the_only_lease_after_it_expired_ends_nothing(backend):
+    until_over(taken(backend, "a", ttl=0.2))
+    assert backend.release(NAME, "a") is False
+    assert backend.inspect(NAME).usual_hold is None
