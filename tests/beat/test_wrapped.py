@@ -1,0 +1,135 @@
+"""Other schedulers under the same lead, a beat inside a worker, and runs that must not overlap."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.beat.beats import entries_of
+from tests.processes import ROOT, ChildProcess, eventually
+
+DJANGO = "tests.apps.beat_django"
+
+
+@pytest.fixture
+def project(tmp_path, new_backend_url, field_of):
+    """A Django project; entries are added and removed by `field.entry(…)` from a process beside the beats."""
+    conf = {
+        "app": DJANGO,
+        "env": {"TEST_DJANGO_DATABASE": str(tmp_path / "django.db")},
+        "tasklocks_beat_scheduler": "django",
+    }
+    with field_of(new_backend_url("sqlite"), {}, **conf) as field:
+
+        def entry(*args: str) -> None:
+            command = [sys.executable, "-m", DJANGO, *args]
+            subprocess.run(command, cwd=ROOT, env={**os.environ, **field.settings.environ}, check=True, timeout=60)
+
+        entry("migrate")
+        field.entry = entry
+        yield field
+
+
+def test_a_schedule_in_a_database_goes_on_under_the_next_leader(project):
+    project.entry("every-second", "1")
+    project.entry("every-three", "3")
+    leading, other = project.pair()
+    project.wait_for_ticks(4)
+    leading.process.kill()
+    assert eventually(lambda: other.leads, within=6), project.logs()
+    project.wait_for_ticks(5, since=time.time())
+    assert project.twice() == []
+    assert min(project.gaps("every-second")) > 0.6, project.gaps("every-second")
+    assert min(project.gaps("every-three")) > 2.5, project.gaps("every-three")
+
+
+def test_rows_that_are_added_and_removed_count_at_once(project):
+    project.entry("first", "1")
+    project.pair()
+    project.wait_for_ticks(2)
+    project.entry("second", "1")
+    assert eventually(lambda: entries_of(project.ticks)["second"] >= 2, within=15), project.logs()
+    project.entry("-first")
+    time.sleep(2.5)
+    gone = entries_of(project.ticks)["first"]
+    time.sleep(2.5)
+    assert entries_of(project.ticks)["first"] == gone
+    assert project.twice() == []
+
+
+def test_a_row_whose_runs_must_not_overlap_waits_for_its_run(project):
+    project.entry("entry", "1", '{"tasklocks_overlap": "skip"}')
+    project.start()
+    project.wait_for_ticks(1)
+    time.sleep(3)
+    assert entries_of(project.ticks)["entry"] == 1
+    assert "earlier runs are not over yet" in project.logs()
+
+
+def test_redbeat_keeps_its_schedule_and_one_of_two_beats_leads(field_of, redis_database, new_backend_url):
+    conf = {
+        "tasklocks_beat_scheduler": "redbeat.RedBeatScheduler",
+        "redbeat_redis_url": redis_database,
+        "beat_max_loop_interval": 1,
+    }
+    with field_of(new_backend_url("redis"), {"second": {"every": 1.0}}, **conf) as field:
+        leading, other = field.pair()
+        field.wait_for_ticks(3)
+        leading.process.kill()
+        assert eventually(lambda: other.leads, within=6), field.logs()
+        field.wait_for_ticks(3, since=time.time())
+        assert field.twice() == []
+        assert min(field.gaps("second")) > 0.6, field.gaps("second")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_beat_inside_a_worker_hands_over_when_the_worker_stops(field_of, new_backend_url, tmp_path, pool):
+    entries = {"second": {"every": 1.0}}
+    with field_of(new_backend_url("sqlite"), entries) as field:
+        command = [sys.executable, "-m", "celery", "-A", field.settings.app, "worker", "-B", "--loglevel", "INFO"]
+        options = [
+            "--scheduler",
+            "tasklocks.beat:LeaderScheduler",
+            "-s",
+            str(tmp_path / "embedded"),
+            "-P",
+            pool,
+            "-c",
+            "1",
+        ]
+        # On a queue that nobody else reads, so that the reader gets the ticks.
+        quiet = ["--without-gossip", "--without-mingle", "-Q", f"elsewhere-{os.getpid()}"]
+        worker = ChildProcess([*command, *options, *quiet], log=tmp_path / "worker.log", env=field.settings.environ)
+        try:
+            field.wait_for_ticks(2)
+            standby = field.start()
+            assert eventually(lambda: standby.stands_by, within=20), field.logs()
+            worker.send(signal.SIGTERM)
+            assert eventually(lambda: standby.leads, within=5), worker.log() + field.logs()
+            field.wait_for_ticks(2, since=time.time())
+            assert field.twice() == []
+        finally:
+            worker.stop()
+
+
+def test_the_next_run_is_sent_when_a_worker_has_ended_the_last(field_of, new_backend_url, tmp_path):
+    entries = {"entry": {"every": 0.5, "seconds": 1.6, "options": {"overlap": "skip"}}}
+    with field_of(new_backend_url("sqlite"), entries) as field:
+        field.reader.close()
+        command = [sys.executable, "-m", "celery", "-A", field.settings.app, "worker", "--loglevel", "INFO"]
+        options = ["-P", "threads", "-c", "4", "--without-gossip", "--without-mingle"]
+        worker = ChildProcess([*command, *options], log=tmp_path / "worker.log", env=field.settings.environ)
+        try:
+            field.start()
+            assert eventually(lambda: worker.log().count("succeeded") >= 3, within=30), worker.log() + field.logs()
+            assert worker.log().count("received") <= worker.log().count("succeeded") + 1
+            events = [word for line in worker.log().splitlines() for word in ("received", "succeeded") if word in line]
+            assert all(a != b for a, b in itertools.pairwise(events)), events
+        finally:
+            worker.stop()
