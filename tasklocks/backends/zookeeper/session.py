@@ -114,7 +114,11 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether it can still come to life; not after refused credentials."""
-        return self._client.client_state not in (KeeperState.AUTH_FAILED, KeeperState.CLOSED)
+        if self._client.client_state == KeeperState.CLOSED:
+            # So kazoo also calls a client that is about to connect for the first time, while other threads wait for it.
+            thread = self._client._connection._connection_routine
+            return thread is not None and bool(thread.is_alive())
+        return bool(self._client.client_state != KeeperState.AUTH_FAILED)
 
     def close(self) -> None:
         """End the session: what this process has in line is dropped by the server."""
