@@ -28,12 +28,12 @@ from tasklocks.backends.zookeeper.nodes import (
 from tasklocks.backends.zookeeper.session import missing
 from tasklocks.backends.zookeeper.view import Settled, View, serve
 from tasklocks.errors import BackendUnavailable
-from tasklocks.types import AcquireRequest, Busy, Grant
+from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
 __all__ = ["Wish", "held_as", "take"]
 
+_CROWD = 4  # leases beyond the capacity that are listed when many ask at once
 _LOWERED_FOR = 10.0  # seconds after which nobody is left who was granted under a larger capacity and did not take it
-_BUSY_FOR = 1.0  # seconds for which a limit at which somebody had to wait is taken for busy
 
 
 @dataclasses.dataclass(slots=True)
@@ -93,7 +93,19 @@ def _come_new(wish: Wish) -> Grant | Busy | None:
     mine, held = _created(wish, content, *created)
     if _fits_at_once(wish, mine, listed):
         return wish.granted(held)
+    place = request.place
+    if place is not None and place.address is not None and len(listed[0]) > request.capacity + _CROWD:
+        return _line_up(wish, mine, place)
     return _look_closer(wish, mine, held)
+
+
+def _line_up(wish: Wish, mine: Node, place: Place) -> Grant | Busy | None:
+    """Stand in line without a thorough look: so many come at once that it would never end."""
+    seat = line.take_seat(wish.limit, wish.request, place, mine)
+    seen = None if seat is None else turn.look(wish.limit, seat)
+    if seat is None or seen is None or not _is_plain(wish, seen.header):
+        return None
+    return _take_place(wish, seat, seen)
 
 
 def _created(wish: Wish, content: bytes, path: str, stat: Any) -> tuple[Node, Held]:
@@ -155,9 +167,10 @@ def _ask_again(wish: Wish, seat: Seat) -> Grant | Busy | None:
         known.forget(seat)
         return None
     if node in settled.granted:
+        known.busy[limit.path] = wish.asked + turn.BUSY_FOR
         held = line.claim(limit, seat, settled)
         return None if held is None else wish.granted(held)
-    known.busy[limit.path] = wish.asked + _BUSY_FOR
+    known.busy[limit.path] = wish.asked + turn.BUSY_FOR
     if not _watches(limit, seat, settled, node):
         return None
     ahead = settled.waiting.index(node) if request.place is not None else line.in_line(settled)
@@ -225,7 +238,7 @@ def _take_place(wish: Wish, seat: Seat, seen: turn.Turn) -> Grant | Busy | None:
             return None
         known.forget(seat)
         return wish.granted(held)
-    known.busy[limit.path] = wish.asked + _BUSY_FOR
+    known.busy[limit.path] = wish.asked + turn.BUSY_FOR
     if not turn.arm(limit, seat, seen):
         seat.wake.set()
     return _busy_as_known(wish, seen)

@@ -20,7 +20,10 @@ from tasklocks.backends.zookeeper.session import missing
 from tasklocks.errors import BackendUnavailable
 from tasklocks.types import Grant
 
-__all__ = ["Turn", "arm", "look", "seen", "take_turn", "woken"]
+__all__ = ["BUSY_FOR", "Turn", "arm", "look", "seen", "take_turn", "woken"]
+
+BUSY_FOR = 1.0
+"""Seconds for which a limit at which somebody had to wait is taken for busy."""
 
 _TRIES = 30
 _WATCHED = 8  # leases that the head of the line watches one by one
@@ -138,6 +141,8 @@ def granted(limit: Limit, seat: Seat, held: Held) -> Grant:
     # First the lease: an owner without a lease or a place is one that went away.
     limit.known.held[limit.path, request.owner] = held
     limit.known.forget(seat)
+    # However long it waited: others have come meanwhile.
+    limit.known.busy[limit.path] = clock.now() + BUSY_FOR
     return Grant(request.name, request.owner, held.permits, request.ttl, held.token, held.deadline)
 
 
