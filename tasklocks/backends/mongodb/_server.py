@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -15,6 +16,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from tasklocks.backends.mongodb._errors import passes_at_once, translated
 from tasklocks.backends.mongodb._expressions import Step
 from tasklocks.backends.mongodb._url import Place
+from tasklocks.shield import shielded
 
 __all__ = ["KNOCKS", "LIMITS", "Server"]
 
@@ -47,7 +49,7 @@ class Server:
     def __init__(self, place: Place) -> None:
         self._shown = place.shown
         with translated(self._shown):
-            self._client = place.open()
+            self._client = shielded(place.open)
         self._database = self._client.get_database(place.database, codec_options=_PLAIN)
         self._indexed = False
 
@@ -98,7 +100,7 @@ class Server:
         unacknowledged = self._database.get_collection(KNOCKS, write_concern=WriteConcern(w=0))
         with suppress(PyMongoError):
             for each in knocks:  # rarely more than one
-                unacknowledged.insert_one(each)
+                shielded(partial(unacknowledged.insert_one, each))
 
     def tail(self, address: str) -> Cursor[dict[str, Any]]:
         """Return a cursor that goes on yielding what is left for `address`."""
@@ -119,7 +121,7 @@ class Server:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        shielded(self._client.close)
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         """Ask, and ask again if the connection broke: a step that is done twice does no harm."""
@@ -138,7 +140,7 @@ class Server:
         return None
 
     def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        reply: dict[str, Any] = self._database.command(command, codec_options=_PLAIN)
+        reply: dict[str, Any] = shielded(lambda: self._database.command(command, codec_options=_PLAIN))
         for failed in (*reply.get("writeErrors", ()), *filter(None, [reply.get("writeConcernError")])):
             raise OperationFailure(failed.get("errmsg", "no majority"), failed.get("code"), failed)
         return reply
@@ -159,6 +161,6 @@ class Server:
             return
         self._indexed = True
         try:
-            self._database[LIMITS].create_index("forget_at", expireAfterSeconds=0)
+            shielded(lambda: self._database[LIMITS].create_index("forget_at", expireAfterSeconds=0))
         except PyMongoError as error:
             _logger.warning("limits that nobody uses any more are not deleted: %s", error)
