@@ -26,7 +26,7 @@ from tasklocks.backends.zookeeper.nodes import (
     written,
 )
 from tasklocks.backends.zookeeper.session import missing
-from tasklocks.backends.zookeeper.view import Settled, View, serve
+from tasklocks.backends.zookeeper.view import Settled
 from tasklocks.errors import BackendUnavailable
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
@@ -188,10 +188,10 @@ def _watches(limit: Limit, seat: Seat, settled: Settled, node: Node) -> bool:
 def _looks_busy(wish: Wish) -> bool:
     place = wish.request.place
     limit, known = wish.limit, wish.limit.known
-    if place is None or place.address is None or known.busy.get(limit.path, 0.0) <= wish.asked:
-        return False
     header = known.headers.get(limit.path)
-    return header is not None and _is_plain(wish, header)
+    if place is None or place.address is None or header is None:
+        return False
+    return known.busy.get(limit.path, 0.0) > wish.asked and _is_plain(wish, header)
 
 
 def _join(wish: Wish) -> Grant | Busy | None:
@@ -241,17 +241,7 @@ def _take_place(wish: Wish, seat: Seat, seen: turn.Turn) -> Grant | Busy | None:
     known.busy[limit.path] = wish.asked + turn.BUSY_FOR
     if not turn.arm(limit, seat, seen):
         seat.wake.set()
-    return _busy_as_known(wish, seen)
-
-
-def _busy_as_known(wish: Wish, seen: turn.Turn) -> Busy:
-    """Answer from what is known already; the waiter is told in time, and looks for itself now and then."""
-    limit = wish.limit
-    rows = {node.path: limit.known.rows[node.path] for node in seen.leases if node.path in limit.known.rows}
-    view = View(seen.header, seen.changes, seen.leases, [*seen.before, seen.mine], [])
-    settled = serve(Settled(view, rows, [], [], limit.session.server_time()))
-    ahead = settled.waiting.index(seen.mine) if seen.mine in settled.waiting else 0
-    return line.busy(settled, ahead, wish.asked, wish.replaced)
+    return turn.busy_as_known(limit, seen, wish.asked, wish.replaced)
 
 
 def _extend(wish: Wish, held: Held) -> Grant | None:
@@ -299,8 +289,8 @@ def held_as(lease: Row, server_time: float) -> Held:
 
 def _twin(nodes: Sequence[Node], mine: Node) -> Node | None:
     """Find another node of the same owner."""
-    ours = (node for node in nodes if node.digest == mine.digest and node != mine)
-    return next((node for node in ours if node.kind in (LEASE, GRANTED)), None)
+    others = (node for node in nodes if node != mine and node.kind in (LEASE, GRANTED))
+    return next((node for node in others if node.digest == mine.digest), None)
 
 
 def _taken_before(leases: Sequence[Node], mine: Node) -> int:

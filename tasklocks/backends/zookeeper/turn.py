@@ -17,10 +17,11 @@ from tasklocks.backends.zookeeper.known import Held, Seat, content_of
 from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import LEASES, WAITER, Header, Node, read_header
 from tasklocks.backends.zookeeper.session import missing
+from tasklocks.backends.zookeeper.view import Settled, View, serve
 from tasklocks.errors import BackendUnavailable
-from tasklocks.types import Grant
+from tasklocks.types import Busy, Grant
 
-__all__ = ["BUSY_FOR", "Turn", "arm", "look", "seen", "take_turn", "woken"]
+__all__ = ["BUSY_FOR", "Turn", "arm", "busy_as_known", "look", "seen", "take_turn", "woken"]
 
 BUSY_FOR = 1.0
 """Seconds for which a limit at which somebody had to wait is taken for busy."""
@@ -144,6 +145,15 @@ def granted(limit: Limit, seat: Seat, held: Held) -> Grant:
     # However long it waited: others have come meanwhile.
     limit.known.busy[limit.path] = clock.now() + BUSY_FOR
     return Grant(request.name, request.owner, held.permits, request.ttl, held.token, held.deadline)
+
+
+def busy_as_known(limit: Limit, seen: Turn, asked: float, replaced: int | None) -> Busy:
+    """Answer from what is known already; the waiter is told in time, and looks for itself now and then."""
+    rows = {node.path: limit.known.rows[node.path] for node in seen.leases if node.path in limit.known.rows}
+    view = View(seen.header, seen.changes, seen.leases, [*seen.before, seen.mine], [])
+    settled = serve(Settled(view, rows, [], [], limit.session.server_time()))
+    ahead = settled.waiting.index(seen.mine) if seen.mine in settled.waiting else 0
+    return line.busy(settled, ahead, asked, replaced)
 
 
 def arm(limit: Limit, seat: Seat, turn: Turn) -> bool:
