@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
+from collections.abc import Iterator
 
 from tasklocks import clock, connect
 from tasklocks.backends.base import Backend
 from tasklocks.testing.asking import LONG, NAME, held, look, taken, until_over
+from tasklocks.testing.forks import in_threads
 from tasklocks.types import Busy
 
 
@@ -222,3 +226,17 @@ def test_what_others_hold_survives_closing_our_connection(process_backend_url: s
     ours.close()
     assert held(ours).holders[0].owner == "a"
     ours.close()
+
+
+def test_many_threads_may_be_the_first_to_use_a_backend(backend: Backend) -> None:
+    for turn in range(10):
+        backend.close()
+        together, numbers = threading.Barrier(8), itertools.count()
+
+        def use(turn: int = turn, together: threading.Barrier = together, numbers: Iterator[int] = numbers) -> None:
+            name = f"limit-{turn}-{next(numbers)}"
+            together.wait()
+            taken(backend, "a", name)
+            assert backend.release(name, "a") is True
+
+        in_threads(8, use)
