@@ -27,8 +27,11 @@ __all__ = ["Gate"]
 
 _IDS = uuid.UUID("5f2c7d8e-6a0b-4c39-9d0e-2f6b1f6f9a57")
 _ALL_AT_MOST = 100
+_BEHIND = 0.5
+"""Seconds of lateness from which on ticks are claimed together, because a claim each would make it later still."""
+
 _TOGETHER = 10
-"""How many ticks that are due at one moment are claimed in one step: the most that a leader can leave in doubt."""
+"""How many are claimed in one step then: the most that a leader which is killed can leave in doubt."""
 
 _logger = logging.getLogger("tasklocks.beat")
 
@@ -167,6 +170,8 @@ class Gate:
         """Return claims of a tick, and of some that are due at the same moment and stand on the same page."""
         now, page, count = datetime.now(timezone.utc), self._book.page_of(entry.name), 1
         yield _claim(entry.name, now, due)
+        if (now - due).total_seconds() < _BEHIND:
+            return
         for when, _, other in getattr(self._inner, "_heap", None) or ():
             if count == _TOGETHER or when > now.timestamp():
                 return

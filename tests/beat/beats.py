@@ -137,6 +137,9 @@ class Field:
         times = [tick.at for tick in self.ticks if tick.entry == entry]
         return [after - before for before, after in itertools.pairwise(times)]
 
+    def logs_in_full(self) -> str:
+        return "\n".join(beat.log() for beat in self.beats)
+
     def logs(self) -> str:
         return "\n".join(f"--- {beat.name}\n{beat.log()[-3000:]}" for beat in self.beats)
 
