@@ -143,7 +143,7 @@ def test_one_semaphore_object_can_be_held_twice_by_one_thread(backend: Backend) 
 
 def test_a_lease_is_renewed_for_longer_than_its_ttl(backend: Backend, ttl: float) -> None:
     with Lock(NAME, ttl=ttl, backend=backend) as lease:
-        deadline = time.monotonic() + 3.5 * ttl
+        deadline = time.monotonic() + 2.5 * ttl
         while time.monotonic() < deadline:
             lease.check()
             held(backend)

@@ -26,7 +26,7 @@ OWNERS = ["a", "b", "c", "d", "e", "f"]
 TICKETS = ["t", "u", "v"]
 TOO_MANY = 9
 
-_SECONDS = 4.0  # that leases may take to end, in all
+_SECONDS = 3.0  # that leases may take to end, in all
 
 _names = itertools.count(1)
 _deliveries = itertools.count(1)

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
+from tasklocks.backends.base import Change, ReservesByUpdate
 from tasklocks.backends.memory import MemoryBackend
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+
+T = TypeVar("T")
 
 
 class Ear:
@@ -25,7 +29,7 @@ class Ear:
         pass
 
 
-class BoxBackend:
+class BoxBackend(ReservesByUpdate):
     """A dictionary of limits under a lock, which here is the embedded memory backend."""
 
     capabilities = Capabilities(push=False, server_clock=False, strict_order=True, multi_host=False)
@@ -48,6 +52,9 @@ class BoxBackend:
 
     def inspect(self, name: str) -> LimitState:
         return self._limits.inspect(name)
+
+    def update(self, name: str, change: Change[T]) -> T:
+        return self._limits.update(name, change)
 
     def listen(self, owner: str) -> Ear:
         return Ear()
