@@ -36,7 +36,8 @@ def test_no_failover_fires_a_tick_twice_or_loses_one(kind, end, new_backend_url,
         twice, lost = field.twice(), lost_ticks(field, allowed=max(takeovers))
         print(
             f"\n{kind:<10} {end:<8} {HOW_MANY} failovers, {len(field.ticks)} ticks: twice {len(twice)}, "
-            f"in doubt {in_doubt(field)}, lost {len(lost)}, takeover p50 {statistics.median(takeovers):.2f} s, max {max(takeovers):.2f} s"
+            f"in doubt {in_doubt(field)}, lost {len(lost)}, "
+            f"takeover p50 {statistics.median(takeovers):.2f} s, max {max(takeovers):.2f} s"
         )
         assert twice == []
         # A tick whose leader was killed between its claim and its message: at most one a kill, unless it was behind.
