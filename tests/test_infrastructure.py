@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import redis
+import yaml
 
 from tests.processes import ROOT, ChildProcess, eventually
 from tests.servers import RedisServer, SentinelServer
 from tests.workers import start_worker, worker
 
 APP = "tests.apps.basic"
+SERVED = ["redis", "rabbitmq", "mongodb", "etcd", "zookeeper"]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
@@ -104,6 +106,40 @@ def test_a_stopped_process_is_gone_even_if_it_ignores_sigterm(tmp_path):
     assert eventually(lambda: "up" in child.log(), within=5)
     child.stop(signal.SIGTERM, within=0.3)
     assert not child.running
+
+
+@pytest.mark.parametrize("service", SERVED)
+def test_a_server_of_docker_compose_says_when_it_is_ready_and_listens_on_this_host_only(service):
+    described = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]
+    (port,) = described["ports"]
+    assert port.startswith(f"127.0.0.1:${{TASKLOCKS_{service.upper()}_PORT-")
+    assert described["healthcheck"]["test"][0] == "CMD"
+    assert "profiles" not in described
+
+
+def test_the_example_of_docker_compose_is_two_beats_and_a_worker_that_start_on_demand():
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    example = {name: service for name, service in services.items() if service.get("profiles") == ["example"]}
+    assert sorted(example) == ["beat1", "beat2", "worker"]
+    assert sum("beat --scheduler tasklocks" in each["environment"]["EXAMPLE_COMMAND"] for each in example.values()) == 2
+    assert all(
+        (ROOT / each["working_dir"].removeprefix("/tasklocks/") / "tasks.py").exists() for each in example.values()
+    )
+
+
+@pytest.mark.parametrize("service", SERVED)
+def test_a_server_of_docker_compose_is_named_to_the_tests_as_they_read_it(service):
+    # Docker's part is played by a function: which port it chose is all that it would say.
+    script = f"""
+        . tools/compose_servers.sh
+        compose() {{ [ "$1" != port ] || echo 127.0.0.1:54321; }}
+        compose_up {service} && env
+    """
+    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
+    variable = f"TASKLOCKS_TEST_{service.upper()}_URL"
+    (url,) = [line.partition("=")[2] for line in done.stdout.splitlines() if line.startswith(f"{variable}=")]
+    assert "127.0.0.1:54321" in url
+    assert variable in (ROOT / "tests" / "conftest.py").read_text()
 
 
 def _pings(client: redis.Redis) -> bool:
