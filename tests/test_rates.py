@@ -18,7 +18,7 @@ from tasklocks.rates import RateState, parse_rate
 from tasklocks.types import Pace, Refused, Slot
 
 NOW = 1_800_000_000.0
-RATED = ["memory", "sqlite", "redis"]
+RATED = ["memory", "sqlite", "redis", "mongodb", "etcd", "zookeeper"]
 
 
 @pytest.fixture(params=RATED)

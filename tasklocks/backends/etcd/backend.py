@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tasklocks import clock
+from tasklocks.backends.base import Change, ReservesByUpdate
 from tasklocks.backends.etcd.acquiring import acquire
 from tasklocks.backends.etcd.address import Address, read_address
 from tasklocks.backends.etcd.ears import Listener
@@ -29,7 +30,7 @@ __all__ = ["EtcdBackend"]
 T = TypeVar("T")
 
 
-class EtcdBackend:
+class EtcdBackend(ReservesByUpdate):
     """Limits in etcd 3.4 or later.
 
     Args:
@@ -77,6 +78,10 @@ class EtcdBackend:
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
         return self._step(lambda store: _inspect(store, name))
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Backend.update`."""
+        return self._step(lambda store: store.texts.update(store.keys.text(name), change))
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

@@ -6,6 +6,7 @@
     PREFIX/NAME/away/TICKET     one who comes back by itself
     PREFIX//base                what is added to a revision to make a token
     PREFIX//ears/PROCESS        where a process hears which of its waiters were served
+    PREFIX//texts/NAME          a text, such as the state of a rate limit
 
 Values are JSON, read as data only; what cannot be read counts as one permit, taken.
 """
@@ -82,6 +83,10 @@ class Keys:
     def _made(self, name: str) -> LimitKeys:
         root = self._prefix + _escaped(name) + b"/"
         return LimitKeys(root, root + b"limit", root + b"hold", root + b"line/", root + b"away/")
+
+    def text(self, name: str) -> bytes:
+        """Return the key of a text."""
+        return self._prefix + b"/texts/" + _escaped(name)
 
     def ear(self, process: str) -> bytes:
         """Return the key at which a process hears."""

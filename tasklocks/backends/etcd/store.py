@@ -15,6 +15,7 @@ from tasklocks.backends.etcd.line import Line
 from tasklocks.backends.etcd.mine import Table
 from tasklocks.backends.etcd.ops import Compare, Op, Put, Range, Rows, Transport, Txn, TxnReply, prefix_end
 from tasklocks.backends.etcd.sessions import WAITING, Session, Sessions
+from tasklocks.backends.etcd.texts import Texts
 from tasklocks.types import Grant
 
 __all__ = ["Base", "Store", "parsed", "sorted_out"]
@@ -83,6 +84,7 @@ class Store:
         self.base = Base(self.transport, keys.base)
         self.sessions = Sessions(self.transport, self._in_use, self._beat)
         self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self.served)
+        self.texts = Texts(self.transport, self.sessions)
         self.each_beat: Callable[[], None] = lambda: None
         self._lines: OrderedDict[str, Line] = OrderedDict()
         self.breaks = 0

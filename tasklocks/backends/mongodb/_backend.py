@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tasklocks import clock
+from tasklocks.backends.base import Change, ReservesByUpdate
 from tasklocks.backends.mongodb import _quick as quick
 from tasklocks.backends.mongodb import _steps as steps
+from tasklocks.backends.mongodb import _texts as texts
 from tasklocks.backends.mongodb._answers import answer_to, knocks_of, lease_in, renewed, state_of
 from tasklocks.backends.mongodb._ears import Ears, Listener
 from tasklocks.backends.mongodb._expressions import Step
@@ -22,8 +24,10 @@ __all__ = ["MongoBackend"]
 _ONE_BY_ONE = 2  # leases; more are renewed in two requests, however many they are
 _AT_ONCE = 100
 
+T = TypeVar("T")
 
-class MongoBackend:
+
+class MongoBackend(ReservesByUpdate):
     """Limits in a MongoDB database.
 
     Args:
@@ -81,6 +85,11 @@ class MongoBackend:
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
         return state_of(name, self._server().look(self._prefix + name, steps.EVERYTHING))
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Backend.update`."""
+        # No prefix has a percent sign that is not followed by 25 or 3A.
+        return texts.update(self._server(), f"{self._prefix[:-1]}%text:{name}", change)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

@@ -95,6 +95,10 @@ class Server:
         found: list[dict[str, Any]] = reply["cursor"]["firstBatch"]
         return found[0] if found else None
 
+    def time(self) -> float:
+        """Return the server's clock."""
+        return int(self._ask({"hello": 1})["localTime"]) / 1000
+
     def knock(self, knocks: Sequence[dict[str, Any]]) -> None:
         """Leave word for waiters; nobody waits for an answer, and it may be lost."""
         unacknowledged = self._database.get_collection(KNOCKS, write_concern=WriteConcern(w=0))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Sequence
+from typing import TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.zookeeper import keeping, turn
+from tasklocks.backends.base import Change, ReservesByUpdate
+from tasklocks.backends.zookeeper import keeping, texts, turn
 from tasklocks.backends.zookeeper.known import Known, Seat
 from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import digest, prefix_node
@@ -21,6 +23,8 @@ from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitStat
 __all__ = ["ZooKeeperBackend"]
 
 _TRIES = 30
+
+T = TypeVar("T")
 
 
 class _Process:
@@ -63,7 +67,7 @@ class Listener:
         """Do nothing: a place is given up by its release."""
 
 
-class ZooKeeperBackend:
+class ZooKeeperBackend(ReservesByUpdate):
     """Limits in a ZooKeeper ensemble.
 
     Args:
@@ -122,6 +126,10 @@ class ZooKeeperBackend:
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
         return keeping.inspect(self._limit(name))
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Backend.update`."""
+        return texts.update(self._limit(name).session, name, change)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
