@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasklocks.beat import show as _show  # noqa: F401 - adds `celery inspect beat_leader`
 from tasklocks.beat.lead import Leader, leader
 from tasklocks.beat.scheduler import LeaderScheduler
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery.schedules import crontab, schedule
 
-import tasklocks  # noqa: F401 - a worker that imports it ends the marks of runs that must not overlap
+import tasklocks.beat  # noqa: F401 - a worker that imports it ends runs that must not overlap, and knows who leads
 from tests.apps import make_app
 
 app = make_app("tests.apps.beat")

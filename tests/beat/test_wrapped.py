@@ -118,7 +118,7 @@ def test_a_beat_inside_a_worker_hands_over_when_the_worker_stops(field_of, new_b
             worker.stop()
 
 
-def test_the_next_run_is_sent_when_a_worker_has_ended_the_last(field_of, new_backend_url, tmp_path):
+def test_a_worker_ends_the_runs_that_must_not_overlap_and_can_say_who_leads(field_of, new_backend_url, tmp_path):
     entries = {"entry": {"every": 0.5, "seconds": 1.6, "options": {"overlap": "skip"}}}
     with field_of(new_backend_url("sqlite"), entries) as field:
         field.reader.close()
@@ -130,6 +130,10 @@ def test_the_next_run_is_sent_when_a_worker_has_ended_the_last(field_of, new_bac
             assert eventually(lambda: worker.log().count("succeeded") >= 3, within=30), worker.log() + field.logs()
             assert worker.log().count("received") <= worker.log().count("succeeded") + 1
             events = [word for line in worker.log().splitlines() for word in ("received", "succeeded") if word in line]
+            command = [sys.executable, "-m", "celery", "-A", field.settings.app, "inspect", "beat_leader"]
+            env = {**os.environ, **field.settings.environ}
+            shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+            assert f'"leader": "process {field.beats[0].process.pid} on ' in shown.stdout, shown.stdout + shown.stderr
             assert all(a != b for a, b in itertools.pairwise(events)), events
         finally:
             worker.stop()
