@@ -1,4 +1,4 @@
-"""Small texts by name, each in a document of its own beside the limits: read, changed here, written if still the same."""
+"""Small texts by name, each in a document beside the limits: read, changed here, written if it is still the same."""
 
 from __future__ import annotations
 

@@ -1,0 +1,3 @@
+"""What every backend promises about its texts and reserved starts, on each of ours."""
+
+from tasklocks.testing.texts import *  # noqa: F403
