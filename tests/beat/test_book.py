@@ -1,4 +1,4 @@
-"""The book of ticks: one claim a tick, whoever leads; on every backend that keeps texts."""
+"""The book of ticks: one claim a tick, whoever leads; on every backend."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 
 from tasklocks import BackendUnavailable, LeaseLost, connect
 from tasklocks.beat.book import Book, Claim, Run
+from tests.conftest import BACKENDS
 
 _moments = itertools.count(1_000_000)
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=BACKENDS)
 def backend(request, new_backend_url):
     made = connect(new_backend_url(request.param))
     yield made
