@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tasklocks.testing.fixtures import Restartable, backend, in_order, line, ttl  # noqa: F401
-from tests.leftovers import counter
+from tests.leftovers import TidyZooKeeperServer, counter
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server
 from tests.servers_etcd import EtcdServer, new_etcd_namespace
@@ -84,6 +84,12 @@ def zookeeper_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def tidy_zookeeper_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A ZooKeeper that looks for what may go every second instead of every minute."""
+    yield from _served("TASKLOCKS_TEST_ZOOKEEPER_URL", TidyZooKeeperServer, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def etcd_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An etcd; tests keep apart by the paths of their URLs."""
     yield from _served("TASKLOCKS_TEST_ETCD_URL", EtcdServer, tmp_path_factory)
@@ -111,13 +117,14 @@ def process_backend_url(request: pytest.FixtureRequest, new_backend_url: Callabl
 def new_backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
     """Return a function that makes the URL of one more empty backend of a kind."""
     numbers = itertools.count(1)
+    zookeeper = "tidy_zookeeper_url" if "left_for_ever" in request.fixturenames else "zookeeper_url"
     makers = {
         "memory": lambda: f"memory://{tmp_path.name}-{next(numbers)}",
         "sqlite": lambda: f"sqlite:///{tmp_path}/locks-{next(numbers)}.db",
         "redis": lambda: empty_redis_database(request.getfixturevalue("redis_url")),
         "mongodb": lambda: new_mongodb_database(request.getfixturevalue("mongodb_url")),
         "etcd": lambda: new_etcd_namespace(request.getfixturevalue("etcd_url")),
-        "zookeeper": lambda: new_zookeeper_path(request.getfixturevalue("zookeeper_url")),
+        "zookeeper": lambda: new_zookeeper_path(request.getfixturevalue(zookeeper)),
     }
     return lambda kind: makers[kind]()
 
