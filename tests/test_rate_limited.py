@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -13,8 +15,11 @@ from billiard.einfo import ExceptionWithTraceback
 from celery import Celery, Task
 from celery.app.trace import build_tracer
 from celery.exceptions import Retry
+from celery.signals import task_received
+from celery.worker.request import Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kombu.message import Message
 
 from tasklocks import (
     BackendUnavailable,
@@ -29,6 +34,7 @@ from tasklocks import (
     locked,
     rate_limited,
 )
+from tasklocks.celery.early import _Trouble
 from tasklocks.celery.marks import limits_of
 from tasklocks.celery.waited import Booked, Waited, read, written
 from tasklocks.rates import RateState
@@ -46,6 +52,10 @@ def app(request, new_backend_url, monkeypatch) -> Celery:
 
 
 def run(*_: Any) -> str:
+    return "ran"
+
+
+def bound(self: Task, name: str = "") -> str:
     return "ran"
 
 
@@ -253,6 +263,68 @@ def test_the_header_of_a_waiting_task_is_not_seen_by_its_body_nor_kept_by_its_ow
     task = register(app, body, name="retrying", bind=True)
     first = deliver(app, task)
     assert "tasklocks" not in (first.sig.options.get("headers") or {})
+
+
+# When a message arrives, before it is in the pool.
+
+
+def arrived(task: Task, **headers: Any) -> Request:
+    """A message for `task`, as the worker's main process has just got it."""
+    headers = {"id": "the-id", "task": task.name, "lang": "py", **headers}
+    body = json.dumps([[], {}, {}])
+    message = Message(body, headers=headers, content_type="application/json", content_encoding="utf-8", properties={})
+    request = Request(message, app=task.app, task=task, body=body, headers=headers, utc=True)
+    task_received.send(sender=None, request=request)
+    return request
+
+
+def slots_of(request: Request) -> list[Any]:
+    return request.request_dict.get("tasklocks", {}).get("slots", [])
+
+
+def test_a_start_that_is_soon_is_reserved_on_arrival_and_the_message_is_held_until_then(app):
+    task = register(app, rate_limited("api", "1/s")(run), name="paced")
+    first, second = arrived(task), arrived(task)
+    assert first.eta is None
+    assert [slots[0][0] for slots in (slots_of(first), slots_of(second))] == ["api", "api"]
+    assert (second.eta - datetime.now(timezone.utc)).total_seconds() == pytest.approx(1, abs=0.3)
+    assert deliver(app, task, mark=first.request_dict["tasklocks"]) == "ran"
+
+
+def test_a_start_that_is_far_away_is_left_to_the_pool(app):
+    task = register(app, rate_limited("api", "1/m")(run), name="paced")
+    arrived(task)
+    assert (slots_of(arrived(task)), arrived(task).eta) == ([], None)
+    assert free_in(app, "api", "1/m") <= 60
+
+
+@pytest.mark.parametrize(
+    "options", [{"on_busy": "skip"}, {"on_busy": "wait"}, {"max_wait": 0.1, "rate": "1/s"}], ids=str
+)
+def test_what_does_not_come_back_is_not_reserved_on_arrival(options, app):
+    task = register(app, rate_limited("api", **{"rate": "1/s", **options})(run), name="paced")
+    deliver(app, task)
+    assert slots_of(arrived(task)) == []
+
+
+def test_a_task_with_a_lock_or_an_eta_reserves_nothing_on_arrival(app):
+    both = register(app, locked("lock")(rate_limited("api", "1/s")(run)), name="both")
+    later = register(app, rate_limited("api", "1/s")(run), name="later")
+    assert slots_of(arrived(both)) == []
+    assert slots_of(arrived(later, eta="2040-01-01T00:00:00+00:00")) == []
+
+
+def test_a_bound_task_names_its_limit_by_its_own_request_on_arrival(app):
+    task = register(app, rate_limited("api-{self.request.id}", "1/s")(bound), name="bound", bind=True)
+    assert slots_of(arrived(task, id="one"))[0][0] == "api-one"
+
+
+def test_a_wrong_call_and_a_backend_that_does_not_answer_are_left_to_the_pool(app, monkeypatch):
+    monkeypatch.setattr(_Trouble, "until", 0.0)
+    wrong = register(app, rate_limited("api-{name.nothing}", "1/s")(bound), name="wrong", bind=True)
+    down = register(app, rate_limited("api", "1/s", backend=DOWN)(run), name="down")
+    assert slots_of(arrived(wrong)) == []
+    assert slots_of(arrived(down)) == []
 
 
 # Together with locks, and with other rates.

@@ -28,7 +28,7 @@ from tasklocks.types import Slot
 
 __all__ = ["reserve_early"]
 
-_SOON = 5.0  # seconds; more than a busy queue is behind, and as much as a killed worker may leave unused
+_SOON = 10.0  # seconds; more than a busy queue is behind, and as much as a killed worker may leave unused
 _LEAVE_ALONE = 5.0  # seconds for which the main process does not wait again for a backend that did not answer
 
 _logger = logging.getLogger("tasklocks")

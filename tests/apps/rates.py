@@ -101,7 +101,7 @@ def retrying(self: Any, name: str) -> int:
 @app.task
 @rate_limited("{name}", "4/s")
 @locked("{name}", countdown=0.1)
-def both(name: str) -> int:
+def both(name: str, more: Any = None) -> int:
     with section(name):
         _ran(name)
         time.sleep(0.1)
