@@ -24,5 +24,6 @@ from tasklocks.testing.model import *  # noqa: F403
 from tasklocks.testing.names import *  # noqa: F403
 from tasklocks.testing.processes import *  # noqa: F403
 from tasklocks.testing.restarts import *  # noqa: F403
+from tasklocks.testing.texts import *  # noqa: F403
 from tasklocks.testing.views import *  # noqa: F403
 from tasklocks.testing.waiters import *  # noqa: F403

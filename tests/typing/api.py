@@ -27,6 +27,7 @@ from tasklocks import (
     connect,
     current_lease,
     locked,
+    rate_limited,
 )
 from tasklocks.backends import Backend
 
@@ -51,6 +52,22 @@ def stacked(day: str) -> int:
 
 assert_type(stacked("monday"), int)
 as_callback: Callable[[str], int] = stacked
+
+
+@rate_limited("partner-{customer}", ["10/s", "1000/h"], burst=5, cost=lambda customer, points=1: points)
+@locked("customer-{customer}")
+def call_partner(customer: str, points: int = 1) -> bool:
+    if (lease := current_lease()) is not None:
+        lease.pause(timedelta(seconds=30))
+        lease.pause(1.5, "partner")
+    return bool(customer)
+
+
+assert_type(call_partner("a", 2), bool)
+call_partner(7)  # type: ignore[arg-type]
+rate_limited("partner", 5)  # type: ignore[arg-type]
+rate_limited("partner", "5/s", on_busy="sleep")  # type: ignore[arg-type]
+rate_limited("partner", lambda: "5/s", on_backend_error="run", algorithm="fixed", timezone="UTC")
 
 
 class Shop:
