@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
+from celery.utils.imports import load_extension_class_names
 from kombu.utils.imports import symbol_by_name
 
 from tasklocks import clock
@@ -29,7 +30,7 @@ __all__ = ["LeaderScheduler"]
 _LOOK = 1.0  # seconds: a leader looks at its lease, a standby at who leads, at least so often
 _PAUSE = 0.5  # seconds, while the backend does not answer
 _IDLE = 0.01  # seconds without anything due, in which there is time to write down what was sent
-_ALIASES = {"django": "django_celery_beat.schedulers:DatabaseScheduler"}
+_ALIASES = "celery.beat_schedulers"  # where packages register short names, such as "django"
 
 _logger = logging.getLogger("tasklocks.beat")
 
@@ -51,7 +52,7 @@ class LeaderScheduler:
         self.app = app
         self.max_interval = max_interval or _LOOK
         self._options = {"app": app, "max_interval": max_interval, **options}
-        self._class = symbol_by_name(settings.scheduler, _ALIASES)  # type: ignore[no-untyped-call]
+        self._class = symbol_by_name(settings.scheduler, dict(load_extension_class_names(_ALIASES)))  # type: ignore[no-untyped-call]
         self._name = settings.name
         self._ttl = settings.ttl
         self._backend = settings_of(app).backend(None, "beat")

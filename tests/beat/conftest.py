@@ -10,7 +10,9 @@ import pytest
 
 from tests.beat.beats import Field, schedule
 
-LOCKS = ["sqlite", "redis"]
+# One in `make test`, all of them in the soak.
+_OTHERS = ["sqlite", "mongodb", "etcd", "zookeeper"]
+LOCKS = ["redis", *(pytest.param(kind, marks=pytest.mark.soak) for kind in _OTHERS)]
 
 
 @pytest.fixture(params=LOCKS)

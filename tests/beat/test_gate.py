@@ -119,6 +119,33 @@ def in_doubt_at(stage: Stage, name: str, due: int) -> None:
     book.claim([Claim(name, Run(due, due))])
 
 
+@pytest.mark.parametrize(("missed", "expected"), [("once", 1), ("skip", 0), ("all", 100)])
+def test_after_an_hour_without_a_leader_each_policy_is_kept(stage, missed, expected):
+    an_hour_ago = round((time.time() - 3600) * 1e6)
+    book = Book(connect(stage.locks), "celery-beat")
+    book.open(1)
+    book.claim([Claim("entry", Run(an_hour_ago, an_hour_ago))])
+    book.sent("entry", an_hour_ago)
+    book.flush()
+    run(stage.scheduler(entry={"every": 10.0, "options": {"missed": missed}}), 0.5)
+    ids = stage.sent()
+    assert len(ids) == len(set(ids)) == expected
+
+
+def test_the_next_tick_comes_an_interval_after_the_last_run_of_another_leader(stage):
+    then = round((time.time() - 9.0) * 1e6)
+    book = Book(connect(stage.locks), "celery-beat")
+    book.open(1)
+    book.claim([Claim("entry", Run(then, then))])
+    book.sent("entry", then)
+    book.flush()
+    beat = stage.scheduler(entry={"every": 10.0})
+    run(beat, 0.5)
+    assert stage.sent() == []
+    run(beat, 1.0)
+    assert len(stage.sent()) == 1
+
+
 def test_entries_can_be_added_and_removed_while_it_leads(stage):
     beat = stage.scheduler(first={})
     run(beat, 0.5)

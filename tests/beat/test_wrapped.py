@@ -49,6 +49,7 @@ def test_a_schedule_in_a_database_goes_on_under_the_next_leader(project):
     assert min(project.gaps("every-three")) > 2.5, project.gaps("every-three")
 
 
+@pytest.mark.soak
 def test_rows_that_are_added_and_removed_count_at_once(project):
     project.entry("first", "1")
     project.pair()
@@ -63,6 +64,7 @@ def test_rows_that_are_added_and_removed_count_at_once(project):
     assert project.twice() == []
 
 
+@pytest.mark.soak
 def test_a_row_whose_runs_must_not_overlap_waits_for_its_run(project):
     project.entry("entry", "1", '{"tasklocks_overlap": "skip"}')
     project.start()
@@ -88,7 +90,7 @@ def test_redbeat_keeps_its_schedule_and_one_of_two_beats_leads(field_of, redis_d
         assert min(field.gaps("second")) > 0.6, field.gaps("second")
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.soak)])
 def test_a_beat_inside_a_worker_hands_over_when_the_worker_stops(field_of, new_backend_url, tmp_path, pool):
     entries = {"second": {"every": 1.0}}
     with field_of(new_backend_url("sqlite"), entries) as field:
