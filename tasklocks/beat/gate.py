@@ -172,10 +172,14 @@ class Gate:
         yield _claim(entry.name, now, due)
         if (now - due).total_seconds() < _BEHIND:
             return
+        moment = now.timestamp()
         for when, _, other in getattr(self._inner, "_heap", None) or ():
-            if count == _TOGETHER or when > now.timestamp():
+            if count == _TOGETHER:
                 return
-            if other is entry or other.name in self._held or self._book.page_of(other.name) != page:
+            # A heap is not in order: what comes after one that is not due may be due.
+            if when > moment or other is entry or other.name in self._held:
+                continue
+            if self._book.page_of(other.name) != page:
                 continue
             dues = [] if self._wish(other).missed != "once" else self._dues(other)
             if dues and dues[0] <= now:
