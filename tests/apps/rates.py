@@ -40,6 +40,13 @@ def paced_fast(name: str) -> str:
 
 
 @app.task
+@rate_limited("{name}", "200/s")
+def busy(name: str) -> str:
+    time.sleep(0.1)
+    return _ran(name)
+
+
+@app.task
 @rate_limited("{name}", "1/s", burst=5)
 def bursting(name: str) -> str:
     return _ran(name)

@@ -84,6 +84,14 @@ def test_other_tasks_in_the_queue_are_not_delayed(rated, limit):
     assert rated.record.count("start", limit) < 10
 
 
+def test_a_pool_that_is_slower_than_the_rate_makes_nobody_lose_its_turn(rated, limit):
+    results = [rated.tasks.busy.delay(limit) for _ in range(80)]
+    times = starts(rated, limit, 80)
+    # Four at once, a tenth of a second each; late ones that went away again would leave processes idle.
+    assert times[-1] - times[0] <= 2 * 80 / 4 * 0.1 + 1
+    assert sum(rated.record.count("message", result.id) for result in results) <= 2.05 * len(results)
+
+
 def test_a_burst_starts_at_once_and_the_rest_at_its_pace(rated, limit):
     for _ in range(7):
         rated.tasks.bursting.delay(limit)
