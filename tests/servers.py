@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tests.processes import ChildProcess, eventually, free_port
 
-__all__ = ["RabbitServer", "RedisServer", "SentinelServer", "Server"]
+__all__ = ["GuardedRedis", "LastingRedisServer", "RabbitServer", "RedisServer", "SentinelServer", "Server"]
 
 S = TypeVar("S", bound="Server")
 
@@ -108,12 +108,19 @@ class RedisServer(Server):
         own = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--databases", "4096"]
         return [self.program, *own, "--save", "", "--appendonly", "no", *self.options]
 
-    def replica(self, folder: Path) -> RedisServer:
+    def replica(self, folder: Path, *options: str) -> RedisServer:
         """Return a replica of this server, not started yet."""
-        return RedisServer(folder, *self.options, "--replicaof", "127.0.0.1", str(self.port))
+        return RedisServer(folder, *self.options, *options, "--replicaof", "127.0.0.1", str(self.port))
 
     def ready(self) -> bool:
         return _answers(self.port, b"PING\r\n", (b"+PONG", b"-NOAUTH"))
+
+
+class LastingRedisServer(RedisServer):
+    """Redis that has written down each step before it answers, so that a kill takes nothing from it."""
+
+    def command(self) -> Sequence[str]:
+        return [*super().command(), "--appendonly", "yes", "--appendfsync", "always"]
 
 
 class SentinelServer(Server):
@@ -141,6 +148,50 @@ class SentinelServer(Server):
 
     def ready(self) -> bool:
         return _answers(self.port, b"PING\r\n", (b"+PONG",))
+
+
+class GuardedRedis:
+    """A primary, its replica and a sentinel that puts the replica in the primary's place."""
+
+    COPYIST = ("copyist", "the-copyists")
+
+    def __init__(self, folder: Path) -> None:
+        name, password = self.COPYIST
+        may_copy = ["--user", name, "on", f">{password}", "+@all"]
+        self.primary = RedisServer(folder / "primary", "--repl-diskless-sync-delay", "0", *may_copy)
+        self.replica = self.primary.replica(folder / "replica", "--masteruser", name, "--masterauth", password)
+        self.guard = SentinelServer(folder / "guard", self.primary)
+        self.members = [self.primary, self.replica]
+
+    @property
+    def url(self) -> str:
+        return self.guard.url
+
+    def leader(self) -> RedisServer:
+        """Return the member that the sentinel names."""
+        port = int(_told(self.guard.port, "SENTINEL get-master-addr-by-name tests").split()[-1])
+        return next(each for each in self.members if each.port == port)
+
+    def stop_copying(self) -> None:
+        """From now on nothing that the primary is told reaches its replica."""
+        _told(self.primary.port, f"ACL SETUSER {self.COPYIST[0]} off")
+        _told(self.primary.port, "CLIENT KILL TYPE replica")
+
+    def __enter__(self) -> GuardedRedis:
+        for each in (*self.members, self.guard):
+            each.start()
+        copied = "master_link_status:up"
+        assert eventually(lambda: copied in _told(self.replica.port, "INFO replication"), within=20)
+        assert eventually(
+            lambda: str(self.replica.port) in _told(self.guard.port, "SENTINEL replicas tests"), within=20
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each in (self.guard, *self.members):
+            each.kill()
 
 
 class RabbitServer(Server):
@@ -220,3 +271,12 @@ def _answers(port: int, question: bytes, answers: tuple[bytes, ...]) -> bool:
         connection.sendall(question)
         return connection.recv(64).startswith(answers)
     return False
+
+
+def _told(port: int, command: str) -> str:
+    """Return a Redis server's answer to a command, as it is on the wire."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(f"{command}\r\n".encode())
+        answer = connection.recv(65536).decode()
+    assert not answer.startswith("-"), answer
+    return answer

@@ -118,6 +118,12 @@ class MongoReplicaSet:
         """The member that takes writes now; None while there is none."""
         return next((each for each in self.members if each.hello().get("isWritablePrimary")), None)
 
+    def leader(self) -> StandaloneMongoServer:
+        """Return the primary, waiting for an election if need be."""
+        found: list[StandaloneMongoServer | None] = []
+        assert eventually(lambda: found.append(self.primary) or found[-1], within=20, every=0.1), "no primary"
+        return found[-1]
+
     def step_down(self) -> None:
         """Let another member become the primary, in an orderly way."""
         _admin(self.primary.address, {"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})

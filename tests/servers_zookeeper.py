@@ -104,30 +104,30 @@ class ZooKeeperEnsemble:
 
     def __init__(self, folder: Path) -> None:
         ports = [(free_port(), free_port()) for _ in range(3)]
-        members = [f"server.{at + 1}=127.0.0.1:{peer}:{vote}" for at, (peer, vote) in enumerate(ports)]
-        self.servers = [ZooKeeperServer(folder / f"zk{at + 1}", at + 1, members) for at in range(3)]
+        lines = [f"server.{at + 1}=127.0.0.1:{peer}:{vote}" for at, (peer, vote) in enumerate(ports)]
+        self.members = [ZooKeeperServer(folder / f"zk{at + 1}", at + 1, lines) for at in range(3)]
 
     @property
     def url(self) -> str:
-        return "zookeeper://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return "zookeeper://" + ",".join(f"127.0.0.1:{server.port}" for server in self.members)
 
     def leader(self, within: float = 20.0) -> ZooKeeperServer:
         found: list[ZooKeeperServer] = []
 
         def look() -> bool:
-            found[:] = [server for server in self.servers if server.process.running and server.leads()]
+            found[:] = [server for server in self.members if server.process.running and server.leads()]
             return bool(found)
 
         assert eventually(look, within=within), "no leader was elected"
         return found[0]
 
     def __enter__(self) -> ZooKeeperEnsemble:
-        for server in self.servers:
+        for server in self.members:
             server.launch()
-        for server in self.servers:
+        for server in self.members:
             assert eventually(server.ready, within=30), server.process.log()[-2000:]
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server in self.servers:
+        for server in self.members:
             server.kill()

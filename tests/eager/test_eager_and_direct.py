@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from celery import Celery, Task, chain, chord, group
+from celery import Task, chain, chord, group
 
 from tasklocks import (
     BackendUnavailable,
@@ -24,47 +23,10 @@ from tasklocks import (
     current_lease,
     locked,
 )
-from tasklocks.backends import Backend
-from tests.local import local_app, register
+from tests.eager.calls import AT_ONCE, free, reporter
+from tests.local import register
 
 pytestmark = pytest.mark.timeout(30)  # a hang is what these tests are about
-
-AT_ONCE = 5.0  # a generous one: without its limit freed, a call would wait for ever
-
-
-@pytest.fixture
-def app(new_backend_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Celery:
-    """An app whose tasks run where they are called."""
-    return local_app(monkeypatch, new_backend_url("memory"), task_always_eager=True)
-
-
-@pytest.fixture
-def backend(app: Celery) -> Backend:
-    """Where the app's limits are."""
-    return connect(app.conf.tasklocks_url)
-
-
-@pytest.fixture
-def busy(backend: Backend) -> Iterator[None]:
-    """The limit "report" has a holder, a stranger to the caller, that does not end by itself."""
-    lease = Lock("report", backend=backend).acquire()
-    yield
-    lease.release()
-
-
-def reporter(app: Celery, runs: list[Any], **options: Any) -> Task:
-    """A task that notes its runs, with a lock named "report"."""
-
-    @locked("report", **options)
-    def report(day: Any = "monday") -> Any:
-        runs.append(day)
-        return f"report of {day} under {current_lease().name}"
-
-    return register(app, report, name="report")
-
-
-def free(backend: Backend, name: str = "report") -> bool:
-    return backend.inspect(name).holders == ()
 
 
 CALLS = {
