@@ -7,6 +7,7 @@ gets its old last run again.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import uuid
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ class Gate:
         self._late = late
         self._declared = inner.app.conf.beat_schedule or {}
         self._held: dict[str, Claim] = {}
+        self._later: list[ScheduleEntry] = []
         self._owed: list[tuple[ScheduleEntry, datetime]] = []
         self._reserved: ScheduleEntry | None = None
         self._send, self._reserve = inner.apply_async, inner.reserve
@@ -97,6 +99,17 @@ class Gate:
         unsure = self._book.remade and due_after(entry.schedule, _moment(run.last)) <= now
         # Between our last look and the loss of the book its leader may have sent what is due since.
         return _micros(now) if unsure and self._wish(entry).delivery == "at_most_once" else run.last
+
+    def look_again(self) -> None:
+        """Let the wrapped scheduler see at its next tick that what was put back is due."""
+        later, self._later = self._later, []
+        heap = getattr(self._inner, "_heap", None)
+        if not later or not heap:
+            return
+        self._inner._heap = [
+            event._replace(time=0.0) if any(event.entry is each for each in later) else event for event in heap
+        ]
+        heapq.heapify(self._inner._heap)
 
     def catch_up(self) -> None:
         """Send what is owed: ticks of entries that are to be sent at least once, whose leader died meanwhile."""
@@ -152,19 +165,18 @@ class Gate:
 
     def _claimed(self, entry: ScheduleEntry, due: datetime) -> bool:
         self._check_lead()
-        held = self._held.pop(entry.name, None)
-        if held is None or held.run.due != _micros(due):
-            granted = self._book.claim(list(self._wanted(entry, due)))
-            self._held.update((claim.name, claim) for claim in granted)
-            held = self._held.pop(entry.name, None)
-        if held is None:
+        wanted = _micros(due)
+        if not self._holds(entry.name, wanted):
+            self._held |= {claim.name: claim for claim in self._book.claim(list(self._wanted(entry, due)))}
+        if not self._holds(entry.name, wanted):
             _logger.warning("entry %r: the tick of %s was sent before, or is in doubt", entry.name, due)
             return False
-        if not self._lead.has_room():
-            # It was frozen meanwhile, or the backend took long.
-            self._book.give_back([held])
-            self._check_lead()
+        # Frozen meanwhile, or the backend took long: the claim is kept, and given back if the lead is lost.
+        self._check_lead()
         return True
+
+    def _holds(self, name: str, due: int) -> bool:
+        return name in self._held and self._held[name].run.due == due
 
     def _wanted(self, entry: ScheduleEntry, due: datetime) -> Iterator[Claim]:
         """Return claims of a tick, and of some that are due at the same moment and stand on the same page."""
@@ -190,20 +202,25 @@ class Gate:
         wish, original = self._wish(entry), entry.options
         options = without_wishes(original)
         options.setdefault("task_id", str(uuid.uuid5(_IDS, f"{self._name}/{entry.name}/{due.isoformat()}")))
-        if wish.overlap != "allow" and not self._may_run(entry, wish, options):
-            self._book.sent(entry.name, _micros(due))
-            return None
+        may_run = wish.overlap == "allow" or self._may_run(entry, wish, options)
+        self._held.pop(entry.name, None)
         entry.options = options
         try:
-            result = self._send(entry, advance=False, **kwargs)
+            result = self._send(entry, advance=False, **kwargs) if may_run else None
         except Exception:
-            if wish.delivery == "at_least_once":
-                self._owed.append((entry, due))
+            self._refused(entry, due, wish, options)
             raise
         finally:
             entry.options = original
         self._book.sent(entry.name, _micros(due))
         return result
+
+    def _refused(self, entry: ScheduleEntry, due: datetime, wish: Wish, options: dict[str, Any]) -> None:
+        """See to a tick that the broker did not take."""
+        if wish.delivery == "at_least_once":
+            self._owed.append((entry, due))
+        if wish.overlap != "allow":
+            runs.end(self._backend, runs.key_of(self._name, entry.name), options["task_id"])
 
     def _may_run(self, entry: ScheduleEntry, wish: Wish, options: dict[str, Any]) -> bool:
         key = runs.key_of(self._name, entry.name)
@@ -217,10 +234,13 @@ class Gate:
         if not self._lead.has_room():
             raise LeaseLost(f"the lead of {self._name!r} is lost, or about to be", name=self._name)
 
-    def _put_back(self, entry: ScheduleEntry, moved: ScheduleEntry | None) -> None:
-        if moved is not None and entry.last_run_at is not None:
-            _set_last_run(moved, _micros(aware(entry.last_run_at)))
-            self._inner._heap = None
+    def _put_back(self, entry: Any, moved: Any) -> None:
+        if moved is None or entry.last_run_at is None:
+            return
+        _set_last_run(moved, _micros(aware(entry.last_run_at)))
+        for each in (moved, getattr(moved, "model", moved)):
+            each.total_run_count = entry.total_run_count
+        self._later.append(moved)
 
     def _wish(self, entry: ScheduleEntry) -> Wish:
         try:

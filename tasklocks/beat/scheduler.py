@@ -162,6 +162,7 @@ class LeaderScheduler:
             gate.trouble = None
             gate.catch_up()
             interval = float(self._inner.tick())
+            gate.look_again()
             if interval > _IDLE and gate.trouble is None:
                 self._write_down()
         return self._after(gate, interval)

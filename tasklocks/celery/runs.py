@@ -16,7 +16,7 @@ from tasklocks.backends.base import Backend
 from tasklocks.celery.conf import settings_of
 from tasklocks.errors import TaskLocksError
 
-__all__ = ["HEADER", "begin", "key_of"]
+__all__ = ["HEADER", "begin", "end", "key_of"]
 
 HEADER = "tasklocks_run"
 """The header of a message that says which mark its task ends."""
@@ -54,8 +54,8 @@ def begin(backend: Backend, key: str, task_id: str, overlap: str, expires: float
     return backend.update(key, change)
 
 
-def _note(app: Any, key: str, task_id: str, state: str | None) -> None:
-    """Note that a run begins, waits again, or is over; a run whose mark is gone stays without one."""
+def end(backend: Backend, key: str, task_id: str, state: str | None = None) -> None:
+    """Note that a run is over, or is now in another state; a run whose mark is gone stays without one."""
 
     def change(text: str, now: float) -> tuple[str, float, None]:
         marks = _read(text)
@@ -64,9 +64,13 @@ def _note(app: Any, key: str, task_id: str, state: str | None) -> None:
         return json.dumps(marks), max([_KEEP, *(until - now for _, until in marks.values())]), None
 
     try:
-        settings_of(app).backend(None, "periodic task").update(key, change)
+        backend.update(key, change)
     except TaskLocksError as error:
         _logger.warning("the mark of run %s could not be changed, it ends by itself: %s", task_id, error)
+
+
+def _note(app: Any, key: str, task_id: str, state: str | None) -> None:
+    end(settings_of(app).backend(None, "periodic task"), key, task_id, state)
 
 
 def _read(text: str) -> _Marks:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from celery.beat import PersistentScheduler, Scheduler
 from celery.schedules import schedule
 
-from tasklocks import ConfigurationError, connect
+from tasklocks import BackendUnavailable, ConfigurationError, connect
 from tasklocks.beat import LeaderScheduler
 from tasklocks.beat.book import Book, Claim, Run
 from tasklocks.beat.wishes import wish_of
@@ -157,6 +158,59 @@ def test_entries_can_be_added_and_removed_while_it_leads(stage):
     stage.sent()
     run(beat, 0.5)
     assert 3 <= len(stage.sent()) <= 6
+
+
+class Deaf:
+    """A backend that does not answer."""
+
+    def update(self, name, change):
+        raise BackendUnavailable("the connection was cut")
+
+
+class Aside(Scheduler):
+    """Keeps what it has moved on beside its schedule, as a database's scheduler does."""
+
+    def reserve(self, entry):
+        return next(entry)
+
+
+@pytest.mark.parametrize("kind", [PersistentScheduler, Aside])
+def test_a_tick_that_could_not_be_claimed_is_sent_late_and_no_other_is_moved(stage, kind):
+    stage.app.conf.tasklocks_beat_scheduler = kind
+    beat = stage.scheduler(often={"every": 0.3}, seldom={"every": 2.0})
+    run(beat, 0.5)
+    assert len(stage.sent()) == 1
+    beat._book._backend = Deaf()
+    run(beat, 1.0)
+    assert stage.sent() == []
+    beat._book._backend = beat._backend
+    run(beat, 0.2)
+    assert len(stage.sent()) == 1
+    run(beat, 0.2)
+    stage.sent()
+    run(beat, 0.45)
+    ids = stage.sent()
+    assert 2 <= len(ids) <= 3, "one of the seldom entry, in its time, and those of the other"
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_tick_that_the_broker_refused_is_sent_again_if_it_must_be(stage):
+    options = {"delivery": "at_least_once", "overlap": "skip"}
+    beat = stage.scheduler(entry={"every": 0.4, "options": options})
+    beat.tick()
+    gate, send, refused = beat._gate, beat._gate._send, []
+
+    def refuse(entry, **kwargs):
+        refused.append(entry.options["task_id"])
+        raise ConnectionError("the broker is down")
+
+    gate._send = refuse
+    run(beat, 0.6)
+    assert refused
+    assert stage.sent() == []
+    gate._send = send
+    run(beat, 0.2)
+    assert stage.sent() == refused[:1]
 
 
 def test_a_leader_that_is_overtaken_sends_nothing_more_and_stays_a_standby(stage):
