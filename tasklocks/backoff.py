@@ -30,6 +30,7 @@ Countdown = float | timedelta | wait_base | Callable[..., float | timedelta]
 SHORTEST = 0.05
 LONGEST = 300.0
 _GUESS = 0.1  # the usual hold of a limit of which nothing is known yet; doubled with each wait
+_BELIEVED = 3.0  # seconds of an estimate that are believed at once
 _EARLY = 0.7  # the part of a long estimate after which to look again
 
 
@@ -57,7 +58,9 @@ def _takes_state(strategy: Callable[..., Any]) -> bool:
     return not isinstance(strategy, type)
 
 
-def seconds_away(countdown: Countdown | None, busy: Busy | None, waits: int, permits: int, where: str) -> float:
+def seconds_away(
+    countdown: Countdown | None, busy: Busy | None, waits: int, permits: int, where: str, *, waited: float = math.inf
+) -> float:
     """Return for how long to stay away, in seconds.
 
     Args:
@@ -66,25 +69,32 @@ def seconds_away(countdown: Countdown | None, busy: Busy | None, waits: int, per
         waits: how many times the task stayed away already.
         permits: how many permits it needs.
         where: the task, for errors.
+        waited: seconds since it first found its limit busy.
 
     Raises:
         ConfigurationError: the user's strategy answers something that is no time to wait.
     """
     if countdown is None:
-        return when_unreachable(waits) if busy is None else adaptive(busy, waits, permits)
+        return when_unreachable(waits) if busy is None else adaptive(busy, waits, permits, waited)
     if callable(countdown):
         answer = countdown(_tenacity_state(waits))
         return max(0.0, seconds(answer, setting=f"{where}: what countdown answers", minimum=-math.inf))
     return seconds(countdown, setting=f"{where}: countdown")
 
 
-def adaptive(busy: Busy, waits: int, permits: int) -> float:
-    """Return an estimate of the time until the turn of a waiter comes, in seconds, with jitter."""
+def adaptive(busy: Busy, waits: int, permits: int, waited: float = math.inf) -> float:
+    """Return an estimate of the time until the turn of a waiter comes, in seconds, with jitter.
+
+    An estimate far beyond what the task has `waited` so far (in seconds) is not believed: one unusually long hold would
+    send a whole line away for minutes. So a wrong one costs as much time as was waited already, and the number of
+    looks still grows with the logarithm of the wait.
+    """
     hold = busy.usual_hold if busy.usual_hold is not None else _guess(busy, waits)
     lanes = max(1, busy.capacity // max(1, permits))
     turn = hold * (busy.ahead // lanes) + _first_end(busy, hold)
     early = _EARLY if busy.ahead >= lanes else 1.0
-    return min(max(turn * early * random.uniform(0.85, 1.15), SHORTEST), LONGEST)  # noqa: S311 - no secret
+    believed = min(turn * early, max(waited, _BELIEVED))
+    return min(max(believed * random.uniform(0.85, 1.15), SHORTEST), LONGEST)  # noqa: S311 - no secret
 
 
 def when_unreachable(waits: int) -> float:

@@ -13,6 +13,7 @@ import tenacity
 from celery import Celery
 
 from tasklocks import ConfigurationError, locked
+from tasklocks.backends.base import moving_average
 from tasklocks.backoff import LONGEST, SHORTEST, adaptive, check_countdown, seconds_away, when_unreachable
 from tasklocks.celery.conf import settings_of
 from tasklocks.types import Busy, Holder
@@ -97,6 +98,22 @@ def test_more_permits_serve_a_line_faster():
 def test_a_wish_for_many_permits_waits_longer():
     answer = busy(0.0, hold=1.0, ahead=60, capacity=30)
     assert typical(answer, permits=1) < typical(answer, permits=10) < typical(answer, permits=30)
+
+
+def test_an_estimate_far_beyond_what_was_waited_is_not_believed():
+    answer = busy(0.0, hold=8.0, ahead=100)
+    for waited, longest in ((0.0, 3.0), (2.0, 3.0), (10.0, 10.0), (60.0, 60.0)):
+        found = [adaptive(answer, 5, 1, waited) for _ in range(DRAWS)]
+        assert max(found) <= longest * (1 + JITTER)
+        assert min(found) >= longest * (1 - JITTER)
+
+
+def test_one_long_hold_is_forgotten_after_a_few_short_ones():
+    average = moving_average(None, 10.0)
+    for _ in range(8):
+        average = moving_average(average, 0.05)
+    assert average < 0.1
+    assert moving_average(0.05, 10.0) < 2.1
 
 
 def test_waiters_spread_out():

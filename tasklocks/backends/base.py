@@ -19,6 +19,7 @@ __all__ = [
     "HOLDERS_SHOWN",
     "HOLD_WEIGHT",
     "RETENTION",
+    "SHORTER_HOLD_WEIGHT",
     "WAITER_TTL",
     "Backend",
     "Change",
@@ -41,6 +42,9 @@ RETENTION = 3600.0
 
 HOLD_WEIGHT = 0.2
 """The weight of the newest hold in the moving average of hold times."""
+
+SHORTER_HOLD_WEIGHT = 0.5
+"""The same for a hold that is shorter: too long an estimate leaves permits idle, too short a one costs a look."""
 
 
 T = TypeVar("T")
@@ -150,4 +154,4 @@ def moving_average(average: float | None, hold: float) -> float:
     """Return the moving average of hold times with one more `hold` counted in, in seconds."""
     if average is None:
         return hold
-    return average + HOLD_WEIGHT * (hold - average)
+    return average + (HOLD_WEIGHT if hold > average else SHORTER_HOLD_WEIGHT) * (hold - average)

@@ -151,8 +151,9 @@ def _take_unsent(attempt: Attempt, ends: float) -> Lease | None:
 
 def _countdown(attempt: Attempt, busy: Busy | None) -> float:
     chosen = attempt.spec.countdown if attempt.spec.countdown is not None else attempt.settings.countdown
-    waits, permits = attempt.call.waited.times, attempt.spec.permits
-    return seconds_away(check_countdown(chosen, attempt.where), busy, waits, permits, attempt.where)
+    waits, since, permits = attempt.call.waited.times, attempt.call.waited.since, attempt.spec.permits
+    waited = busy.server_time - since if busy is not None and since is not None else 0.0
+    return seconds_away(check_countdown(chosen, attempt.where), busy, waits, permits, attempt.where, waited=waited)
 
 
 def _time_left(attempt: Attempt, busy: Busy | None, since: float | None) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 
 from bson.int64 import Int64
 
-from tasklocks.backends.base import HOLD_WEIGHT, RETENTION
+from tasklocks.backends.base import HOLD_WEIGHT, RETENTION, SHORTER_HOLD_WEIGHT
 from tasklocks.backends.mongodb._expressions import (
     EMPTY,
     GONE,
@@ -145,7 +145,8 @@ def hold_counted_in(lease: str) -> dict[str, Any]:
     """Return the usual hold, with the lease that ends now counted in."""
     hold = {"$max": [0, {"$divide": [{"$subtract": [NOW, f"${lease}.since"]}, 1000]}]}
     average = {"$ifNull": ["$usual_hold", hold]}
-    return {"$add": [average, {"$multiply": [HOLD_WEIGHT, {"$subtract": [hold, average]}]}]}
+    weight = {"$cond": [{"$gt": [hold, average]}, HOLD_WEIGHT, SHORTER_HOLD_WEIGHT]}
+    return {"$add": [average, {"$multiply": [weight, {"$subtract": [hold, average]}]}]}
 
 
 def _some_are_over() -> dict[str, Any]:

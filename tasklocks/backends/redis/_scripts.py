@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION
+from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION, SHORTER_HOLD_WEIGHT
 
 __all__ = [
     "ACQUIRE",
@@ -64,6 +64,7 @@ def micros(seconds: float) -> int:
 def _script(*parts: str) -> Script:
     constants = (
         f"local GRANT_TTL, RETENTION = {micros(GRANT_TTL)}, {micros(RETENTION)}\n"
+        f"local SHORTER_HOLD_WEIGHT = {SHORTER_HOLD_WEIGHT}\n"
         f"local HOLD_WEIGHT, HOLDERS_SHOWN, DEAF_AT_MOST = {HOLD_WEIGHT}, {HOLDERS_SHOWN}, {_DEAF_AT_MOST}\n"
     )
     source = "".join([constants, *(_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)]).encode()

@@ -95,7 +95,7 @@ local function end_lease(owner, lease, keep)
   end
   -- Last, for a server whose memory is full lets a script write more only if what it did first needs none.
   local held = math.max(now - lease.since, 0) / 1000000
-  hold = hold and hold + HOLD_WEIGHT * (held - hold) or held
+  hold = hold and hold + (held > hold and HOLD_WEIGHT or SHORTER_HOLD_WEIGHT) * (held - hold) or held
   redis.call('HSET', meta, 'hold', string.format('%.6f', hold))
   return 1
 end
