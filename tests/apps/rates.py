@@ -33,6 +33,12 @@ def paced(name: str, tag: Any = None) -> str:
     return _ran(name, tag=tag)
 
 
+@app.task(acks_late=True)
+@rate_limited("{name}", "20/s")
+def paced_late(name: str, tag: Any = None) -> str:
+    return _ran(name, tag=tag)
+
+
 @app.task
 @rate_limited("{name}", "100/s")
 def paced_fast(name: str) -> str:

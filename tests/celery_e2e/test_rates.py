@@ -198,7 +198,7 @@ def test_nothing_is_lost_and_the_pace_is_kept_when_all_workers_are_killed(reques
     options: dict[str, Any] = {"app": "tests.apps.rates", "broker_transport_options": REDELIVERY["rabbitmq"]}
     with make_stage(broker_of(request, "rabbitmq"), redis_url, tmp_path, **options) as stage:
         for number in range(60):
-            stage.tasks.paced.delay(limit, number)
+            stage.tasks.paced_late.delay(limit, number)
         starts(stage, limit, 10)
         stage.worker.kill()
         time.sleep(1.5)
