@@ -16,7 +16,7 @@ from tasklocks.backends.mongodb import MongoBackend
 from tasklocks.backends.mongodb._limit import AWAY_KEPT
 from tasklocks.backends.mongodb._server import KNOCKS, LIMITS
 from tasklocks.errors import BackendRefused
-from tasklocks.types import Busy, Grant, Place
+from tasklocks.types import Busy, Grant
 from tests.conftest import require
 from tests.line import LONG, NAME, Line, away, free, held, look, taken
 from tests.processes import eventually
@@ -259,19 +259,6 @@ def test_an_ear_that_the_server_cut_hears_again(url, backend, database):
         assert waiting.hears() is not None
         assert time.monotonic() - began < 3
     other.close()
-
-
-def test_a_word_about_an_earlier_wait_is_not_taken_for_this_one(backend):
-    taken(backend, "holder", "first")
-    listener = backend.listen("mine")
-    place = Place("mine", 9, listener.address)
-    look(backend, "mine", "first", place=place)
-    backend.release("first", "holder")  # the permit goes to "mine", which is about to give up
-    backend.release("first", "mine")
-    taken(backend, "holder", "second")
-    busy = look(backend, "mine", "second", place=place)
-    assert listener.wait(0.3, busy) is None
-    listener.close()
 
 
 def test_ears_hear_again_after_somebody_dropped_their_collection(url, backend, database):

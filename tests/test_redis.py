@@ -9,19 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 import redis
 
-from tasklocks import BackendUnavailable, ConfigurationError, Lock, Semaphore, connect
+from tasklocks import BackendUnavailable, ConfigurationError, Lock, Semaphore
 from tasklocks.backends.base import GRANT_TTL, RETENTION
 from tasklocks.backends.redis import RedisBackend
 from tasklocks.errors import BackendRefused
-from tasklocks.types import AcquireRequest, Grant, Place
+from tasklocks.types import AcquireRequest, Grant
 from tests.line import LONG, NAME, Line, away, free, held, look, taken
 from tests.processes import eventually, free_port
-from tests.servers import RedisServer, SentinelServer
+from tests.servers import RedisServer
 
 KINDS = ("EVALSHA", "EVAL")
 
@@ -168,40 +168,6 @@ def test_a_lease_that_the_server_forgot_is_told_as_lost_and_does_not_end_its_suc
     assert successor.fencing_token > lease.fencing_token
 
 
-def test_a_failover_goes_on_with_larger_tokens(tmp_path):
-    with ExitStack() as servers:
-        primary = servers.enter_context(RedisServer(tmp_path / "primary", "--repl-diskless-sync-delay", "0"))
-        replica = servers.enter_context(primary.replica(tmp_path / "replica"))
-        guard = servers.enter_context(SentinelServer(tmp_path / "guard", primary))
-        backend = connect(guard.url)
-        token = taken(backend, "before").fencing_token
-        with redis.Redis.from_url(replica.url) as client:
-            assert eventually(lambda: client.info("replication")["master_link_status"] == "up", within=20)
-        assert eventually(lambda: _knows_replica(guard), within=20)
-        primary.kill()
-        assert eventually(lambda: _answers(backend), within=30)
-        assert taken(backend, "after", "another").fencing_token > token
-        with Line(backend) as line:
-            waiting = line.join("waiter", "another")
-            backend.release("another", "after")
-            assert waiting.hears()
-        backend.close()
-
-
-def _knows_replica(guard: SentinelServer) -> bool:
-    with redis.Redis(port=guard.port) as client:
-        return bool(client.sentinel_slaves("tests"))
-
-
-def _answers(backend) -> bool:
-    try:
-        # A write: a replica that is not promoted yet would answer a read.
-        taken(backend, "probe", "probe")
-        return backend.release("probe", "probe")
-    except BackendUnavailable:
-        return False
-
-
 # Connections that break.
 
 
@@ -209,13 +175,6 @@ def test_a_restarted_server_is_not_noticed(server, backend):
     taken(backend, "a", "first")
     server.restart()
     taken(backend, "b", "second")
-
-
-def test_a_connection_cut_between_two_steps_costs_nothing(backend, client):
-    grant = taken(backend, "a")
-    for step in (lambda: backend.renew([grant])[0], lambda: backend.inspect(NAME), lambda: backend.release(NAME, "a")):
-        client.client_kill_filter(_type="normal", skipme=True)
-        assert step()
 
 
 def test_a_server_that_is_gone_is_named_without_its_password(server):
@@ -351,19 +310,6 @@ def test_a_waiter_that_stops_reading_hands_the_reading_on(backend):
         backend.release(NAME, "holder")
         thread.join()
         assert heard[0] is not None
-
-
-def test_a_message_about_an_earlier_wait_is_not_taken_for_this_one(backend):
-    taken(backend, "holder", "first")
-    listener = backend.listen("mine")
-    place = Place("mine", 9, listener.address)
-    look(backend, "mine", "first", place=place)
-    backend.release("first", "holder")  # the permit goes to "mine", which is about to give up
-    backend.release("first", "mine")
-    taken(backend, "holder", "second")
-    busy = look(backend, "mine", "second", place=place)
-    assert listener.wait(0.3, busy) is None
-    listener.close()
 
 
 def test_a_forked_child_uses_connections_of_its_own(backend, client):

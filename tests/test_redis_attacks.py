@@ -53,27 +53,6 @@ def test_waiters_are_heard_of_under_every_prefix(server, prefix):
     backend.close()
 
 
-def test_a_wait_survives_a_restart_of_the_server(server, backend):
-    taken(backend, "holder")
-    got, failed = [], []
-
-    def wait_for_it():
-        try:
-            with Lock(NAME, ttl=LONG, backend=backend).acquire(timeout=30) as lease:
-                got.append(lease.fencing_token)
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=wait_for_it)
-    thread.start()
-    assert eventually(lambda: backend.inspect(NAME).waiters, within=5)
-    server.stop()
-    time.sleep(1)
-    server.start()
-    thread.join()
-    assert (len(got), failed) == (1, [])
-
-
 def test_a_waiter_that_leaves_while_it_is_to_read_next_hands_the_reading_on(backend):
     taken(backend, "holder", "theirs")
     taken(backend, "holder")
