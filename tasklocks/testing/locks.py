@@ -122,13 +122,14 @@ def test_one_semaphore_object_serves_many_threads(backend: Backend) -> None:
                 with guard:
                     inside.append(1)
                     most.append(len(inside))
-                time.sleep(0.01)
+                time.sleep(0.05)
                 with guard:
                     inside.pop()
 
     in_threads(8, work)
     assert len(most) == 40
-    assert max(most) == 3
+    # How many come together depends on how quickly permits are handed on; never more than there are.
+    assert 1 < max(most) <= 3
 
 
 def test_one_semaphore_object_can_be_held_twice_by_one_thread(backend: Backend) -> None:
