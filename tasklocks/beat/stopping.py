@@ -22,15 +22,17 @@ class StopsLater:
     def __init__(self) -> None:
         self._handlers: dict[int, _Handler] = {}
         self._busy = False
+        self._passing = False
         self._put_off: tuple[int, FrameType | None, threading.Timer] | None = None
 
     def install(self) -> None:
-        """Stand in front of the handlers that are there now; only a main thread can."""
-        if threading.current_thread() is not threading.main_thread():
+        """Stand in front of the handlers that are there now, once; only a main thread can."""
+        # Once: `tasklocks.shield` may stand in front of us later, and two that take turns would call each other for ever.
+        if self._handlers or threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             there = signal.getsignal(number)
-            if callable(there) and there != self._handle:
+            if callable(there):
                 self._handlers[number] = there
                 signal.signal(number, self._handle)
 
@@ -45,13 +47,23 @@ class StopsLater:
         if self._put_off is not None:
             number, frame, again = self._put_off
             again.cancel()
-            self._handlers[number](number, frame)
+            self._pass_on(number, frame)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._busy or self._put_off is not None:
-            self._handlers[number](number, frame)
+            self._pass_on(number, frame)
             return
         again = threading.Timer(_PATIENCE, os.kill, (os.getpid(), number))
         again.daemon = True
         self._put_off = number, frame, again
         again.start()
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if self._passing:
+            # The handler that stood here first has come to stand in front of us as well.
+            raise SystemExit
+        self._passing = True
+        try:
+            self._handlers[number](number, frame)
+        finally:
+            self._passing = False

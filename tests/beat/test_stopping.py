@@ -72,6 +72,28 @@ def test_a_stop_between_two_sends_comes_at_once(tmp_path):
     assert child.log().split() == ["busy", "done", "stopped"]
 
 
+def test_the_shield_of_a_client_may_stand_in_front_or_behind(tmp_path):
+    for early in ("shielded(int)", "None"):
+        script = f"""
+            import os, signal
+            from tasklocks.beat.stopping import StopsLater
+            from tasklocks.shield import shielded
+
+            def stop(number, frame):
+                raise SystemExit(0)
+
+            signal.signal(signal.SIGTERM, stop)
+            {early}
+            stops = StopsLater()
+            for _ in range(3):
+                stops.install()
+                shielded(int)
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("not stopped")
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, check=True, timeout=20)
+
+
 def test_a_thread_that_is_not_the_main_one_leaves_the_signals_alone():
     script = """
         import signal, threading
