@@ -87,24 +87,37 @@ def _find_to_keep(limit: Limit, grant: Grant) -> Held | None:
 def _look_for(limit: Limit, owner: str) -> tuple[Row | None, float]:
     """Return what `owner` was granted, as its node says, and the server's time."""
     settled = limit.settle()
-    if settled is None:
-        return None, 0.0
+    return (None, 0.0) if settled is None else (_granted_to(limit, settled, owner), settled.now)
+
+
+def _granted_to(limit: Limit, settled: Settled, owner: str) -> Row | None:
     nodes, who = (*settled.view.leases, *settled.granted), digest(owner)
     found = [node for node in nodes if node.digest == who and node.kind != KEPT]
-    return next(iter(limit.rows(found).values()), None), settled.now
+    return next(iter(limit.rows(found).values()), None)
 
 
 def release(limit: Limit, owner: str, keep: float) -> bool:
     """End a lease; tell whether it was still there."""
-    held = limit.known.held.pop((limit.path, owner), None)
+    held = limit.known.held.pop((limit.path, owner), None) or _find_to_end(limit, owner)
     if held is None:
-        row, now = _look_for(limit, owner)
-        if row is None:
-            return False
-        held = held_as(row, now)
+        return False
     limit.known.rows.pop(held.path, None)
     in_time = clock.now() < held.deadline
     return (_keep_permits(limit, held, owner, keep) if keep > 0 else _end(limit, held)) and in_time
+
+
+def _find_to_end(limit: Limit, owner: str) -> Held | None:
+    """Find a lease that another process took; what that one has in line is given up."""
+    for _ in range(_TRIES):
+        settled = limit.settle()
+        row = None if settled is None else _granted_to(limit, settled, owner)
+        if settled is None or row is not None:
+            return None if settled is None or row is None else held_as(row, settled.now)
+        places = [node for node in settled.waiting if node.digest == digest(owner)]
+        # Whose place is gone when it is to be removed has left, or holds a lease since.
+        if not places or True in limit.session.ask(*(limit.session.delete(node.path) for node in places)):
+            return None
+    return None
 
 
 def _end(limit: Limit, held: Held) -> bool:
