@@ -62,7 +62,8 @@ def test_without_a_majority_nobody_gets_a_lease(store, trio, opened):
 
 
 def test_the_death_of_the_leader_leaves_no_threads_or_files_behind(kind, store, trio, opened):
-    with grows_not(lambda: open_at(kind), {}):
+    # redis-py keeps one connection to the sentinel for as long as the backend is known.
+    with grows_not(lambda: open_at(kind), {"files": int(kind == "redis")}):
         backend = opened(trio.url)
         used(backend)
         trio.leader().kill()
