@@ -249,6 +249,13 @@ class StartedLease(Lease):
     def __repr__(self) -> str:
         return f"<StartedLease {self.name!r}>"
 
+    def __enter__(self) -> Lease:
+        # Not among the leases that are held here: it would hide a lock's, and it has no backend.
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def renew(self) -> None:
         """Do nothing: there is nothing to renew."""
 

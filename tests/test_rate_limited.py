@@ -419,7 +419,8 @@ def test_under_a_lock_and_a_rate_the_lease_is_the_locks_and_pauses_the_rate(app)
 def test_under_a_rate_alone_the_lease_is_never_lost_and_has_no_token(app):
     @rate_limited("api", "100/s")
     def call():
-        with current_lease() as lease:
+        with current_lease() as lease, Lock("api", backend=connect(app.conf.tasklocks_url)):
+            assert current_lease() is not lease
             lease.check()
             lease.renew()
             with pytest.raises(ConfigurationError, match="no fencing token"):
