@@ -171,7 +171,9 @@ class Book:
 
     def _is_free(self, claim: Claim, runs: Mapping[str, Run]) -> bool:
         found = runs.get(claim.name)
-        return found is None or claim.run.due > found.due or found == self._asked.get(claim.name)
+        # Found as we wrote it: a backend may have lost the answer and asked us again.
+        mine = found in (claim.run, self._asked.get(claim.name))
+        return found is None or claim.run.due > found.due or mine
 
     def _write(self, page: int, change: Callable[[dict[str, Run]], dict[str, Run]]) -> None:
         known, sent, token = self._runs[page], dict(self._sent[page]), self._token
@@ -180,8 +182,9 @@ class Book:
             found = _read(text)
             if found.token > token:
                 return text, _KEEP, found
-            # Another token, or none: the page is taken over, or the backend has lost what was written before.
-            runs = found.runs if found.token == token else dict(_newest(known, found.runs))
+            # No token: the backend has lost the page. Else it is right, also where it knows less than we have read:
+            # claims can be given back.
+            runs = found.runs if found.token else dict(known)
             new = _Page(token, _bounded(change(_marked(runs, sent))))
             return new.written(), _KEEP, new
 
@@ -207,11 +210,6 @@ def _read(text: str) -> _Page:
         return _Page(int(page["token"]), runs)
     except (ValueError, TypeError, KeyError, AttributeError):
         return _Page(0, {})
-
-
-def _newest(known: Mapping[str, Run], found: Mapping[str, Run]) -> dict[str, Run]:
-    newer = {name: run for name, run in known.items() if name not in found or run.last > found[name].last}
-    return {**found, **newer}
 
 
 def _marked(runs: dict[str, Run], sent: Mapping[str, int]) -> dict[str, Run]:

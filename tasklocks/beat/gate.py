@@ -12,6 +12,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 from celery.beat import ScheduleEntry
@@ -58,7 +59,7 @@ class Gate:
         self._late = late
         self._declared = inner.app.conf.beat_schedule or {}
         self._held: dict[str, Claim] = {}
-        self._later: list[ScheduleEntry] = []
+        self._first: list[ScheduleEntry] = []
         self._owed: list[tuple[ScheduleEntry, datetime]] = []
         self._reserved: ScheduleEntry | None = None
         self._send, self._reserve = inner.apply_async, inner.reserve
@@ -101,15 +102,12 @@ class Gate:
         return _micros(now) if unsure and self._wish(entry).delivery == "at_most_once" else run.last
 
     def look_again(self) -> None:
-        """Let the wrapped scheduler see at its next tick that what was put back is due."""
-        later, self._later = self._later, []
+        """Let the wrapped scheduler see first, at its next ticks, what was put back or is claimed already."""
+        first, self._first = {id(entry) for entry in self._first}, []
         heap = getattr(self._inner, "_heap", None)
-        if not later or not heap:
-            return
-        self._inner._heap = [
-            event._replace(time=0.0) if any(event.entry is each for each in later) else event for event in heap
-        ]
-        heapq.heapify(self._inner._heap)
+        if first and heap:
+            self._inner._heap = [event._replace(time=0.0) if id(event.entry) in first else event for event in heap]
+            heapq.heapify(self._inner._heap)
 
     def catch_up(self) -> None:
         """Send what is owed: ticks of entries that are to be sent at least once, whose leader died meanwhile."""
@@ -167,7 +165,7 @@ class Gate:
         self._check_lead()
         wanted = _micros(due)
         if not self._holds(entry.name, wanted):
-            self._held |= {claim.name: claim for claim in self._book.claim(list(self._wanted(entry, due)))}
+            self._held |= {claim.name: claim for claim in self._book.claim(self._wanted(entry, due))}
         if not self._holds(entry.name, wanted):
             _logger.warning("entry %r: the tick of %s was sent before, or is in doubt", entry.name, due)
             return False
@@ -178,25 +176,25 @@ class Gate:
     def _holds(self, name: str, due: int) -> bool:
         return name in self._held and self._held[name].run.due == due
 
-    def _wanted(self, entry: ScheduleEntry, due: datetime) -> Iterator[Claim]:
-        """Return claims of a tick, and of some that are due at the same moment and stand on the same page."""
-        now, page, count = datetime.now(timezone.utc), self._book.page_of(entry.name), 1
-        yield _claim(entry.name, now, due)
-        if (now - due).total_seconds() < _BEHIND:
-            return
-        moment = now.timestamp()
+    def _wanted(self, entry: ScheduleEntry, due: datetime) -> list[Claim]:
+        """Return claims of a tick and, if the beat is behind, of others that are due and stand on the same page."""
+        now = datetime.now(timezone.utc)
+        wanted = [_claim(entry.name, now, due)]
+        if (now - due).total_seconds() >= _BEHIND and not self._held:
+            for other, its_due in islice(self._due_with(entry, now), _TOGETHER - 1):
+                wanted.append(_claim(other.name, now, its_due))
+                # They come next, so that no more than these are ever in doubt.
+                self._first.append(other)
+        return wanted
+
+    def _due_with(self, entry: ScheduleEntry, now: datetime) -> Iterator[tuple[ScheduleEntry, datetime]]:
+        moment, page = now.timestamp(), self._book.page_of(entry.name)
         for when, _, other in getattr(self._inner, "_heap", None) or ():
-            if count == _TOGETHER:
-                return
-            # A heap is not in order: what comes after one that is not due may be due.
-            if when > moment or other is entry or other.name in self._held:
+            if when > moment or other is entry or self._book.page_of(other.name) != page:
                 continue
-            if self._book.page_of(other.name) != page:
-                continue
-            dues = [] if self._wish(other).missed != "once" else self._dues(other)
+            dues = self._dues(other) if self._wish(other).missed == "once" else []
             if dues and dues[0] <= now:
-                count += 1
-                yield _claim(other.name, now, dues[0])
+                yield other, dues[0]
 
     def _pass(self, entry: ScheduleEntry, due: datetime, **kwargs: Any) -> Any:
         wish, original = self._wish(entry), entry.options
@@ -240,7 +238,7 @@ class Gate:
         _set_last_run(moved, _micros(aware(entry.last_run_at)))
         for each in (moved, getattr(moved, "model", moved)):
             each.total_run_count = entry.total_run_count
-        self._later.append(moved)
+        self._first.append(moved)
 
     def _wish(self, entry: ScheduleEntry) -> Wish:
         try:

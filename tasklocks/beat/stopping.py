@@ -27,7 +27,7 @@ class StopsLater:
 
     def install(self) -> None:
         """Stand in front of the handlers that are there now, once; only a main thread can."""
-        # Once: `tasklocks.shield` may stand in front of us later, and two that take turns would call each other for ever.
+        # Once: a client's `tasklocks.shield` may come to stand in front, and the two would call each other for ever.
         if self._handlers or threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGTERM, signal.SIGINT):

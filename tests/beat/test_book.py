@@ -86,6 +86,17 @@ def test_what_is_given_back_can_be_claimed_again_and_the_run_before_counts(backe
     assert new.claim([tick(20)])
 
 
+def test_what_a_standby_has_read_does_not_come_back_after_it_was_given_back(backend):
+    book = opened(backend, 1)
+    claims = book.claim([tick(20)])
+    standby = Book(backend, "schedule")
+    standby.look()
+    book.give_back(claims)
+    standby.open(2)
+    assert standby.runs() == {}
+    assert standby.claim([tick(20)])
+
+
 def test_a_claim_whose_answer_was_lost_is_granted_when_it_is_asked_again(backend):
     class Deaf:
         """The step is done; its answer does not arrive."""
