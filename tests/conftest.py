@@ -198,9 +198,13 @@ def new_zookeeper_path(url: str) -> str:
 
 def require(server: type[Server]) -> None:
     """Skip the test if the server is not installed; in CI that is a failure, for nothing may be skipped there."""
-    if server.installed():
-        return
-    missing = f"{server.program} is not installed: run `make test`, or set a TASKLOCKS_TEST_…_URL"
+    if not server.installed():
+        missing_program(server.program)
+
+
+def missing_program(name: str) -> None:
+    """Skip the test, or fail it in CI, for want of a program."""
+    missing = f"{name} is not installed: run `make test`, or set a TASKLOCKS_TEST_…_URL"
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)

@@ -13,7 +13,7 @@ import trustme
 from tasklocks import ConfigurationError, Lock, connect
 from tasklocks.backends.etcd import EtcdBackend
 from tasklocks.errors import BackendRefused
-from tests.conftest import require
+from tests.conftest import missing_program, require
 from tests.line import LONG, NAME, Line, away, free, held, look, taken
 from tests.processes import eventually
 from tests.relay import Relay
@@ -293,7 +293,7 @@ def test_threads_of_one_process_share_connections_and_leases(server, backend):
 def _etcdctl(server: EtcdServer, *command: str) -> None:
     program = shutil.which("etcdctl")
     if program is None:
-        pytest.skip("etcdctl is not installed: run `make test`")
+        missing_program("etcdctl")
     subprocess.run(
         [program, f"--endpoints={server.address}", *command],
         check=True,

@@ -32,23 +32,16 @@ install_server() {
     esac
 }
 
-if [ ${#missing[@]} != 0 ]; then
-    if docker_answers; then
-        . tools/compose_servers.sh
-        trap compose_down EXIT
-        compose_up "${missing[@]}"
-    else
-        for server in "${missing[@]}"; do
-            install_server "$server"
-        done
-    fi
+if [ ${#missing[@]} != 0 ] && docker_answers; then
+    . tools/compose_servers.sh
+    trap compose_down EXIT
+    compose_up "${missing[@]}"
+    missing=()
 fi
 
-# Most of the time tests wait, so several processes test side by side. Not on a Redis of yours, which may have too few
-# databases for that, and not for the long runs, which measure.
-side_by_side=()
-if [ -z "$given_redis" ] && [[ " $* " != *" soak "* ]]; then
-    side_by_side=(-n "${TASKLOCKS_TEST_PROCESSES:-3}" --dist loadfile)
-fi
+for server in redis rabbitmq mongodb etcd zookeeper; do
+    # What nobody else serves must be there.
+    install_server "$server" || [[ " ${missing[*]-} " != *" $server "* ]]
+done
 
 "${VENV:-.venv}/bin/python" -m pytest "${side_by_side[@]}" "$@"

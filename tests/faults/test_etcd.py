@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from tasklocks import BackendUnavailable
 from tasklocks.backends.etcd import EtcdBackend
+from tests.conftest import missing_program
 from tests.faults.stores import with_option
 from tests.faults.using import turn
 from tests.line import free, taken
@@ -99,5 +99,5 @@ def _free_for_others(server: EtcdServer) -> bool:
 def _etcdctl(*command: str) -> None:
     program = shutil.which("etcdctl")
     if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("etcdctl is not installed: run `make test`")
+        missing_program("etcdctl")
     subprocess.run([program, *command], check=True, capture_output=True, env={"ETCDCTL_API": "3"})

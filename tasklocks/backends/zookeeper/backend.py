@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import weakref
 from collections.abc import Sequence
 from typing import TypeVar
 
 from tasklocks import clock
 from tasklocks.backends.base import Change, ReservesByUpdate
-from tasklocks.backends.zookeeper import keeping, texts, turn
+from tasklocks.backends.zookeeper import keeping, pruning, texts, turn
 from tasklocks.backends.zookeeper.known import Known, Seat
 from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import digest, prefix_node
@@ -23,6 +24,7 @@ from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitStat
 __all__ = ["ZooKeeperBackend"]
 
 _TRIES = 30
+_STEPS = 200  # of a process, after which it looks after limits of others
 
 T = TypeVar("T")
 
@@ -32,6 +34,7 @@ class _Process:
 
     def __init__(self, settings: Settings, root: str) -> None:
         self.known = Known()
+        self.steps = itertools.count(1)
         self.session = Session(settings, root, self.known.watches.heard)
 
     def limit(self, name: str) -> Limit:
@@ -155,6 +158,9 @@ class ZooKeeperBackend(ReservesByUpdate):
         if process.known.strays:
             with contextlib.suppress(BackendUnavailable):
                 keeping.take_back_strays(process.known)
+        process.known.tidy()
+        if next(process.steps) % _STEPS == 0:
+            pruning.prune(process.session)
         return process.limit(name)
 
 

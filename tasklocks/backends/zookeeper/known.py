@@ -14,7 +14,7 @@ from tasklocks.types import AcquireRequest
 
 __all__ = ["Held", "Known", "Seat", "Watches", "content_of"]
 
-_MOST = 10_000  # what is remembered of each kind; all of it can be read again
+_MOST = 4_000  # what is remembered of each kind; all of it can be read again
 
 
 @dataclass(slots=True)
@@ -108,6 +108,7 @@ class Known:
 
     def __init__(self) -> None:
         self.held: dict[tuple[str, str], Held] = {}
+        self._most_held = _MOST
         self.seats: dict[tuple[str, str], Seat] = {}
         self.by_owner: dict[str, Seat] = {}
         self.busy: dict[str, float] = {}
@@ -142,12 +143,25 @@ class Known:
 
     def tidy(self) -> None:
         """Forget what may be forgotten, so that a process that runs for months does not grow."""
+        _drop_oldest(self.headers)
+        _drop_oldest(self.busy)
+        _drop_oldest(self.rows)
+        # What is forgotten here ends by its ttl.
+        del self.strays[:-_MOST]
+        if len(self.held) > self._most_held:
+            self._drop_ended()
+
+    def _drop_ended(self) -> None:
         now = clock.now()
-        if len(self.held) > _MOST:
-            self.held = {key: held for key, held in self.held.items() if held.deadline > now}
-        if len(self.busy) > _MOST:
-            self.busy = {path: until for path, until in self.busy.items() if until > now}
-        if len(self.headers) > _MOST:
-            self.headers = {}
-        if len(self.rows) > _MOST:
-            self.rows = {}
+        for key, held in list(self.held.items()):
+            if held.deadline <= now:
+                self.held.pop(key, None)
+        # Leases that go on are kept however many they are, and not looked through at each step.
+        self._most_held = max(_MOST, 2 * len(self.held))
+
+
+def _drop_oldest(memory: dict[str, Any]) -> None:
+    # Half of it at once: a look at each step must cost next to nothing. Other threads write meanwhile.
+    if len(memory) > _MOST:
+        for key in list(memory)[: _MOST // 2]:
+            memory.pop(key, None)

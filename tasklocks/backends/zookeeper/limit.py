@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tasklocks.backends.zookeeper import pruning
 from tasklocks.backends.zookeeper.known import Held, Known
 from tasklocks.backends.zookeeper.nodes import (
     AWAY,
@@ -61,6 +62,8 @@ class Limit:
         if missing(self.session.ask(above, self.session.container(self.path, content))[1]):
             self.session.make_root()
             self.session.ask(above, self.session.container(self.path, content))
+
+        pruning.prune_now_and_then(self.session)
 
     def view(self) -> View | None:
         """Return what is there; None if the limit is not."""

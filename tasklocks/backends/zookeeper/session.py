@@ -12,6 +12,7 @@ from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
+    AuthFailedError,
     BadVersionError,
     KazooException,
     NoAuthError,
@@ -41,7 +42,7 @@ from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 from tasklocks import clock
 from tasklocks.backends.zookeeper.nodes import epoch_of
 from tasklocks.backends.zookeeper.url import Settings
-from tasklocks.errors import BackendUnavailable
+from tasklocks.errors import BackendRefused, BackendUnavailable
 
 __all__ = ["BadVersionError", "Session", "failure", "missing"]
 
@@ -132,14 +133,14 @@ class Session:
         """
         # Nothing is sent late, after its caller was told that it was not.
         if not self._connected.wait(self._settings.timeout):
-            raise BackendUnavailable(self._why(KazooTimeoutError()))
+            raise self._error(KazooTimeoutError())
         pending = [self.send(request) for request in requests]
         try:
             # The answers come in order: when the last one is there, all are.
             pending[-1].wait(self._settings.timeout)
             return [self._outcome(each) for each in pending]
         except (KazooException, KazooTimeoutError) as error:
-            raise BackendUnavailable(self._why(error)) from None
+            raise self._error(error) from None
 
     def send(self, request: Any) -> Any:
         """Send a request and do not wait for its answer."""
@@ -245,13 +246,18 @@ class Session:
             raise error
         return value
 
-    def _why(self, error: Exception) -> str:
+    def _error(self, error: Exception) -> BackendUnavailable:
         what = f"ZooKeeper at {self._settings.hosts}"
-        if isinstance(error, KazooTimeoutError):
-            return f"{what} did not answer within {self._settings.timeout:g} s"
+        if isinstance(error, AuthFailedError) or self._client.client_state == KeeperState.AUTH_FAILED:
+            return BackendRefused(f"{what} refuses the user or the password of the URL")
         if isinstance(error, NoAuthError):
-            return f"{what} does not let this user read and write below {self.root}"
-        return f"{what} did not answer: {type(error).__name__}"
+            return BackendRefused(
+                f"{what} does not let this user read and write below {self.root}; "
+                "what is there was made with another user or password"
+            )
+        if isinstance(error, KazooTimeoutError):
+            return BackendUnavailable(f"{what} did not answer within {self._settings.timeout:g} s")
+        return BackendUnavailable(f"{what} did not answer: {type(error).__name__}")
 
 
 def failure(answer: Any) -> KazooException | None:

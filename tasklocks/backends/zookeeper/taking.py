@@ -166,11 +166,10 @@ def _ask_again(wish: Wish, seat: Seat) -> Grant | Busy | None:
     if settled is None or node not in settled.view.line:
         known.forget(seat)
         return None
+    known.busy[limit.path] = wish.asked + turn.BUSY_FOR
     if node in settled.granted:
-        known.busy[limit.path] = wish.asked + turn.BUSY_FOR
         held = line.claim(limit, seat, settled)
         return None if held is None else wish.granted(held)
-    known.busy[limit.path] = wish.asked + turn.BUSY_FOR
     if not _watches(limit, seat, settled, node):
         return None
     ahead = settled.waiting.index(node) if request.place is not None else line.in_line(settled)
@@ -233,8 +232,7 @@ def _take_place(wish: Wish, seat: Seat, seen: turn.Turn) -> Grant | Busy | None:
     limit, known = wish.limit, wish.limit.known
     if seen.has_come:
         known.busy.pop(limit.path, None)
-        held = turn.take_turn(limit, seat, seen)
-        if held is None:
+        if (held := turn.take_turn(limit, seat, seen)) is None:
             return None
         known.forget(seat)
         return wish.granted(held)
