@@ -119,19 +119,21 @@ def _in_etcd(url: str) -> int:
 
 
 def _in_zookeeper(url: str) -> int:
-    """Nodes that are there when the server has had the time to remove empty containers."""
+    """Nodes that are there when another limit was used and the server had the time to remove empty containers."""
     from kazoo.client import KazooClient
 
-    server = urlsplit(url)
+    server, backend = urlsplit(url), connect(url)
     client = KazooClient(server.netloc + server.path)
     client.start()
     left, changed = _nodes(client, "/"), time.monotonic()
     while left > FEW and time.monotonic() < changed + _TIDIED:
-        time.sleep(0.5)
+        for _ in repeat(None, 200):
+            free(backend)
         before, left = left, _nodes(client, "/")
         changed = changed if left == before else time.monotonic()
     client.stop()
     client.close()
+    backend.close()
     return left
 
 

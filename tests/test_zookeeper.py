@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kazoo.client import KazooClient
@@ -14,6 +15,7 @@ from tasklocks import BackendUnavailable, ConfigurationError, Lock, connect
 from tasklocks.backends.zookeeper import ZooKeeperBackend
 from tasklocks.backends.zookeeper.nodes import Node, in_order, limit_node, prefix_node
 from tasklocks.backends.zookeeper.url import read_url
+from tasklocks.errors import BackendRefused
 from tasklocks.types import AcquireRequest, Busy, Grant
 from tests.conftest import require
 from tests.distance import Distance
@@ -227,6 +229,32 @@ def test_a_lease_can_be_renewed_and_released_by_another_process(url):
     two.close()
 
 
+def test_a_place_can_be_given_up_by_another_process(url):
+    one, two = ZooKeeperBackend(url), ZooKeeperBackend(url)
+    taken(one, "holder")
+    with Line(one) as line:
+        line.join("first")
+        second = line.join("second")
+        assert two.release(NAME, "first") is False
+        assert [waiter.ticket for waiter in two.inspect(NAME).waiters] == ["second"]
+        two.release(NAME, "holder")
+        assert second.hears() is not None
+    one.close()
+    two.close()
+
+
+@pytest.mark.soak
+def test_a_process_that_uses_many_limits_does_not_grow_with_them(backend):
+    def use(number: int) -> bool:
+        return backend.release(f"limit-{number}", taken(backend, "owner", f"limit-{number}").owner)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(use, range(10_000)))
+    known = backend._process().known
+    sizes = [len(each) for each in (known.held, known.seats, known.busy, known.headers, known.rows, known.strays)]
+    assert max(sizes) <= 5_000, sizes
+
+
 def test_threads_and_sessions_end_with_the_backend(server):
     threads = threading.active_count()
     for _ in range(5):
@@ -256,11 +284,15 @@ def test_a_user_and_a_password_keep_others_out(url):
     ours = ZooKeeperBackend(f"zookeeper://ann:s3cret@{hosts}{slash}{path}", prefix="private")
     strangers = ZooKeeperBackend(url, prefix="private")
     taken(ours, "a")
-    with pytest.raises(BackendUnavailable, match="does not let this user"):
-        taken(strangers, "b")
+    wrong = ZooKeeperBackend(f"zookeeper://ann:gu3ssed@{hosts}{slash}{path}", prefix="private")
+    for each in (strangers, wrong):
+        with pytest.raises(BackendRefused, match="does not let this user") as caught:
+            taken(each, "b")
+        assert "gu3ssed" not in f"{caught.value!r} {each!r}"
+        each.close()
     again = ZooKeeperBackend(f"zookeeper://ann:s3cret@{hosts}{slash}{path}", prefix="private")
     assert held(again).holders[0].owner == "a"
-    for each in (ours, strangers, again):
+    for each in (ours, again):
         each.close()
 
 
