@@ -145,10 +145,6 @@ def left_for_ever(
 ) -> Callable[[], int]:
     """Return a function that counts what will never be removed by itself."""
     kind = request.node.callspec.params["backend_url"]
-    if kind == "zookeeper" and "nobody_heard" in request.node.name:
-        request.applymarker(
-            pytest.mark.xfail(reason="only the next use of a limit drops what ended in it", strict=True)
-        )
     return counter(kind, backend_url, monkeypatch)
 
 
