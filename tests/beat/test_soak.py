@@ -74,7 +74,7 @@ def in_doubt(field: Field) -> int:
 
 
 def lost_ticks(field: Field, allowed: float) -> list[str]:
-    """Return the gaps that no takeover explains: longer than one takeover, a tick for it, and a second of Python."""
+    """Return the gaps that no takeover explains: longer than one takeover, and three seconds for a busy machine."""
     times = defaultdict(list)
     for tick in field.ticks:
         times[tick.entry].append(tick.at)
@@ -83,4 +83,4 @@ def lost_ticks(field: Field, allowed: float) -> list[str]:
         for name, at in times.items()
     }
     every = {name: said.get("every", 60.0) for name, said in ENTRIES.items()}
-    return [f"{name}: {gap:.1f} s" for name, gap in gaps.items() if gap > every[name] + allowed + 1.5]
+    return [f"{name}: {gap:.1f} s" for name, gap in gaps.items() if gap > every[name] + allowed + 3]
