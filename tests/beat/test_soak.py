@@ -74,7 +74,7 @@ def in_doubt(field: Field) -> int:
 
 
 def lost_ticks(field: Field, allowed: float) -> list[str]:
-    """Return the gaps that no takeover explains: longer than one takeover, and three seconds for a busy machine."""
+    """Return the gaps that no takeover explains: beyond the interval, one takeover and three busy seconds."""
     times = defaultdict(list)
     for tick in field.ticks:
         times[tick.entry].append(tick.at)
