@@ -193,3 +193,15 @@ def test_a_swallowed_loss_is_raised_again_by_check():
     with pytest.raises(LeaseLost):
         lease.check()
     LOCK._backend.force_release("interrupt")
+
+
+def test_a_process_that_imports_gevent_and_patches_nothing_is_told_as_any_other():
+    program = """
+import sys
+import gevent
+sys.modules.pop("gevent.monkey", None)
+from tasklocks.celery.interrupt import Interruptible
+print(Interruptible().run(lambda: "ran", []))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "ran"

@@ -21,7 +21,7 @@ from tests.conftest import SERVED_BACKENDS
 from tests.line import NAME, held, taken
 from tests.relay import Relay, relayed
 
-DELAY = 0.02
+DELAY = 0.05
 TURNS = 9
 
 

@@ -23,7 +23,7 @@ from tests.line import LONG, NAME, Line, away, free, held, look, taken
 from tests.processes import eventually
 from tests.servers_zookeeper import ZooKeeperServer
 
-ROUND_TRIP = 0.2
+ROUND_TRIP = 0.3
 
 
 @pytest.fixture

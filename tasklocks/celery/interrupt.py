@@ -172,9 +172,10 @@ class _ByHub:
 
 
 def _means_here(run: Interruptible) -> _Means:
-    gevent = sys.modules.get("gevent")
-    if gevent is not None and gevent.monkey.is_module_patched("threading"):
-        return _ByHub(run, gevent)
+    # A process that imports gevent without patching anything runs its tasks in threads all the same.
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        return _ByHub(run, sys.modules["gevent"])
     if _SIGNAL is not None and threading.current_thread() is threading.main_thread():
         return _BySignal(run, _SIGNAL)
     return _ByAsyncException()

@@ -10,7 +10,13 @@ from django.conf import settings
 
 if not settings.configured:
     settings.configure(
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["TEST_DJANGO_DATABASE"]}},
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": os.environ["TEST_DJANGO_DATABASE"],
+                "OPTIONS": {"timeout": 60},
+            }
+        },
         INSTALLED_APPS=["django_celery_beat"],
         USE_TZ=True,
         TIME_ZONE="Europe/Berlin",
