@@ -25,30 +25,39 @@ _NUMBERS += [signal.SIGRTMIN + 9] if hasattr(signal, "SIGRTMIN") else []
 
 
 class _Shield:
-    """What is held back, and what handles it. Only the main thread changes it."""
+    """What is held back. Only the main thread changes it."""
 
     def __init__(self) -> None:
         self.depth = 0
-        self.held: list[int] = []
-        self.handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self.held: list[_Handler] = []
 
     def raise_(self) -> None:
-        self.handlers = {number: each for number in _NUMBERS if (each := self._behind(number)) is not None}
-        for number in self.handlers:
-            signal.signal(number, _handle)
+        for number in _NUMBERS:
+            behind = signal.getsignal(number)
+            if callable(behind) and not isinstance(behind, _Handler):
+                signal.signal(number, _Handler(behind))
         self.depth += 1
 
     def lower(self) -> None:
         self.depth -= 1
         while self.held and not self.depth:
-            number = self.held.pop(0)
-            self.handlers[number](number, None)
+            handler = self.held.pop(0)
+            handler(handler.number, None)
 
-    def _behind(self, number: int) -> Callable[[int, FrameType | None], Any] | None:
-        current = signal.getsignal(number)
-        if current is _handle:
-            return self.handlers.get(number)
-        return current if callable(current) else None
+
+class _Handler:
+    """Stands in front of a handler. A new one each time: what is set later may call the handler that it found."""
+
+    def __init__(self, behind: Callable[[int, FrameType | None], Any]) -> None:
+        self.behind = behind
+        self.number = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if _shield.depth:
+            self.number = number
+            _shield.held.append(self)
+        else:
+            self.behind(number, frame)
 
 
 _shield = _Shield()
@@ -66,13 +75,6 @@ def shielded(work: Callable[[], T]) -> T:
         return work()
     finally:
         _shield.lower()
-
-
-def _handle(number: int, frame: FrameType | None) -> None:
-    if _shield.depth:
-        _shield.held.append(number)
-    else:
-        _shield.handlers[number](number, frame)
 
 
 def _after_fork() -> None:

@@ -72,6 +72,17 @@ def test_a_handler_that_is_set_later_counts(strikes):
     assert seen == ["new"]
 
 
+def test_a_handler_that_calls_the_one_before_it_reaches_that_one(strikes):
+    seen = []
+    signal.signal(signal.SIGALRM, lambda *_: seen.append("first"))
+    for name in ("second", "third"):
+        shielded(lambda: None)
+        before = signal.getsignal(signal.SIGALRM)
+        signal.signal(signal.SIGALRM, lambda *facts, name=name, before=before: (seen.append(name), before(*facts)))
+    shielded(lambda: signal.raise_signal(signal.SIGALRM))
+    assert seen == ["third", "second", "first"]
+
+
 def test_ctrl_c_is_held_back_as_well():
     with pytest.raises(KeyboardInterrupt):
         shielded(lambda: signal.raise_signal(signal.SIGINT))
