@@ -44,4 +44,11 @@ for server in redis rabbitmq mongodb etcd zookeeper; do
     install_server "$server" || [[ " ${missing[*]-} " != *" $server "* ]]
 done
 
+# Most of the time tests wait, so several processes test side by side. Not on a Redis of yours, which may have too few
+# databases for that, and not for the long runs, which measure.
+side_by_side=()
+if [ -z "$given_redis" ] && [[ " $* " != *" soak "* ]]; then
+    side_by_side=(-n "${TASKLOCKS_TEST_PROCESSES:-3}" --dist loadfile)
+fi
+
 "${VENV:-.venv}/bin/python" -m pytest "${side_by_side[@]}" "$@"
