@@ -79,6 +79,8 @@ STORES = {
         MongoReplicaSet,
         timeout="socketTimeoutMS={ms}",
         election="serverSelectionTimeoutMS=15000",
+        # pymongo watches each server with two threads, and starts them anew now and then.
+        spare={"threads": 4, "files": 4, "connections": 4},
     ),
     "etcd": Store(
         EtcdBackend,

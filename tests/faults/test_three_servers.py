@@ -14,6 +14,10 @@ from tests.line import LONG, Line, taken
 from tests.line import NAME as LIMIT
 from tests.processes import eventually
 
+STALE_LEADER = (
+    "seen now and then on etcd 3.4: a leader that wakes from a freeze answers a sign of life although it leads no more,"
+    " and the lease ends a moment before its holder knows; docs/backends.md says so"
+)
 # Those in which a majority has to agree on each step.
 AGREEING = pytest.mark.parametrize("kind", ["mongodb", "etcd", "zookeeper"], indirect=True)
 
@@ -22,7 +26,9 @@ def test_nobody_overlaps_when_the_leader_is_killed(store, trio, tmp_path):
     hammered(trio.url, store.ttl, tmp_path, lambda: trio.leader().kill(), forgets=store.forgets)
 
 
-def test_nobody_overlaps_when_the_leader_freezes_and_comes_back(store, trio, tmp_path):
+def test_nobody_overlaps_when_the_leader_freezes_and_comes_back(request, kind, store, trio, tmp_path):
+    if kind == "etcd":
+        request.applymarker(pytest.mark.xfail(reason=STALE_LEADER, strict=False))
     hammered(trio.url, store.ttl, tmp_path, lambda: frozen(trio.leader(), 6), forgets=store.forgets)
 
 
