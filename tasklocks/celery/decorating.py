@@ -15,7 +15,7 @@ from tasklocks.celery.marks import LIMITS, Limit
 from tasklocks.celery.work import Work
 from tasklocks.errors import ConfigurationError
 
-__all__ = ["check_runs_when_called", "checked", "limited", "without_task"]
+__all__ = ["check_runs_when_called", "decorating", "limited", "without_task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +40,20 @@ def limited(function: Callable[P, R], spec: Limit, signature: inspect.Signature)
     return body
 
 
-def checked(function: Any, decorator: str) -> str:
+def decorating(
+    decorator: str, make: Callable[[inspect.Signature, str], Limit]
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the decorator of that name; `make` makes the limit from a function's signature and full name."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        where = _checked(function, decorator)
+        signature = inspect.signature(function)
+        return limited(function, make(signature, where), signature)
+
+    return decorate
+
+
+def _checked(function: Any, decorator: str) -> str:
     """Return the function's full name.
 
     Raises:

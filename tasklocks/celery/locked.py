@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from tasklocks.backends import Backend
 from tasklocks.backoff import Countdown
-from tasklocks.celery.decorating import checked, limited, without_task
+from tasklocks.celery.decorating import decorating, without_task
 from tasklocks.celery.spec import LockOptions, OnBackendError, OnBusy, OnLost, make_spec
 from tasklocks.durations import Duration
 from tasklocks.semaphore import Capacity
@@ -80,9 +79,4 @@ def locked(
         backend=backend,
     )
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        where = checked(function, "@locked")
-        signature = inspect.signature(function)
-        return limited(function, make_spec(without_task(name), options, signature, where), signature)
-
-    return decorate
+    return decorating("@locked", lambda signature, where: make_spec(without_task(name), options, signature, where))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from tasklocks.backends import Backend
-from tasklocks.celery.decorating import checked, limited, without_task
+from tasklocks.celery.decorating import decorating, without_task
 from tasklocks.celery.rate_spec import Cost, OnRateBackendError, RateOptions, make_rate_spec
 from tasklocks.celery.spec import OnBusy
 from tasklocks.durations import Duration
@@ -75,9 +74,6 @@ def rate_limited(
         backend=backend,
     )
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        where = checked(function, "@rate_limited")
-        signature = inspect.signature(function)
-        return limited(function, make_rate_spec(without_task(name), options, signature, where), signature)
-
-    return decorate
+    return decorating(
+        "@rate_limited", lambda signature, where: make_rate_spec(without_task(name), options, signature, where)
+    )

@@ -57,13 +57,11 @@ class Watch:
     def hello(self) -> None:
         """Keep a ledger in this process from now on, and be watched (called in a child)."""
         ledger.keep_in(self.folder)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"%d" % os.getpid(), str(self.folder / _DOOR))
+        self._say(b"%d" % os.getpid())
 
     def close(self) -> None:
         """Release what dead children have left, and stop watching."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"", str(self.folder / _DOOR))
+        self._say(b"")
         self._thread.join()
         for key in list(self._selector.get_map().values()):
             if key.fileobj is not self._door:
@@ -72,20 +70,30 @@ class Watch:
         self._door.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _say(self, what: bytes) -> None:
+        """Tell the thread of a process, or, with nothing, to end."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(what, str(self.folder / _DOOR))
+
     def _run(self) -> None:
-        closing = False
-        while not closing:
-            for key, _ in self._selector.select(_TRY_AGAIN if self._unreleased else None):
-                if key.fileobj is not self._door:
-                    self._gone(key.fd, key.data)
-                elif said := self._door.recv(32):
-                    self._watch(int(said))
-                else:
-                    closing = True
+        go_on = True
+        while go_on:
+            go_on = self._look(_TRY_AGAIN if self._unreleased else None)
             self._release_the_rest()
-        for key, _ in self._selector.select(0):
+        # Who died meanwhile, too.
+        self._look(0)
+
+    def _look(self, timeout: float | None) -> bool:
+        """Wait for news and see to it; False: it is time to end."""
+        go_on = True
+        for key, _ in self._selector.select(timeout):
             if key.fileobj is not self._door:
                 self._gone(key.fd, key.data)
+            elif said := self._door.recv(32):
+                self._watch(int(said))
+            else:
+                go_on = False
+        return go_on
 
     def _watch(self, pid: int) -> None:
         try:

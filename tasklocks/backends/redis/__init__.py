@@ -10,7 +10,7 @@ A step is one script, so it is atomic and one round trip. All keys of a limit sh
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from tasklocks import clock
@@ -76,12 +76,7 @@ class RedisBackend(ReservesByUpdate):
         if not grants:
             return []
         calls = [self._call(RENEW, grant.name, grant.owner, micros(grant.ttl)) for grant in grants]
-        asked_at = clock.now()
-        try:
-            answers = self._calls().run_all(calls)
-        except AnswerLost:
-            asked_at = clock.now()
-            answers = self._calls().run_all(calls)
+        asked_at, answers = _twice(lambda: (clock.now(), self._calls().run_all(calls)))
         return [_renewed(grant, answer, asked_at) for grant, answer in zip(grants, answers, strict=True)]
 
     def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
@@ -117,11 +112,8 @@ class RedisBackend(ReservesByUpdate):
         """See `Backend.reserve`."""
         if any(pace.algorithm != "gcra" for pace in request.paces):
             return super().reserve(request)
-        try:
-            return _texts.reserve_evenly(self._calls().run, self._text_key(request.name), request)
-        except AnswerLost:
-            # Reserved or not: one more costs a slot at the most, none would cost the rate.
-            return _texts.reserve_evenly(self._calls().run, self._text_key(request.name), request)
+        # Done twice, it costs a start at the most; not done, it would cost the rate.
+        return _texts.reserve_evenly(self._run, self._text_key(request.name), request)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
@@ -143,11 +135,7 @@ class RedisBackend(ReservesByUpdate):
         return script, self._keys_of(name)[1], len(_KEYS), args
 
     def _run(self, call: Call) -> Any:
-        try:
-            return self._calls().run(call)
-        except AnswerLost:
-            # A server that restarted closed the connections; every step but a release may be done twice.
-            return self._calls().run(call)
+        return _twice(lambda: self._calls().run(call))
 
     def _text_key(self, name: str) -> bytes:
         return _texts.text_key(f"{self._prefix}:{{{_escaped(name)}}}")
@@ -156,6 +144,15 @@ class RedisBackend(ReservesByUpdate):
         """Return the first key of a limit, and all of them as they are sent, with their number in front."""
         keys = [f"{self._prefix}:{{{_escaped(name)}}}:{part}".encode() for part in _KEYS]
         return keys[0], packed([len(keys), *keys])
+
+
+def _twice(step: Callable[[], T]) -> T:
+    """Return what `step` returns, done again if its answer was lost: every step but a release may be done twice."""
+    try:
+        return step()
+    except AnswerLost:
+        # A server that restarted closed the connections.
+        return step()
 
 
 def _escaped(text: str) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.connection import AbstractConnection
 from redis.exceptions import (
@@ -38,6 +38,8 @@ _looked_at: set[str] = set()
 
 _FRESH = 1.0  # seconds for which an idle connection is not looked at
 
+T = TypeVar("T")
+
 Call = tuple[Script, bytes, int, Sequence[object]]
 """A script, its packed keys, how many these are, and its arguments."""
 
@@ -57,40 +59,28 @@ class Calls:
             BackendRefused: wrong credentials or rights.
             BackendUnavailable: no answer, for any other reason.
         """
-        connection = self._take()
-        try:
-            try:
-                answer = _asked(connection, call[0].by_name(*call[1:]))
-            except NoScriptError:
-                answer = _asked(connection, call[0].in_full(*call[1:]))
-        except BaseException as error:
-            connection.disconnect()
-            self._raise_translated(error)
-            raise
-        self._idle.append((connection, clock.now()))
-        return answer
+        return self._talk(lambda connection: _answer(connection, call))
 
     def run_all(self, calls: Sequence[Call]) -> list[Any]:
         """Return the scripts' answers; the calls travel together. Raises as `run` does."""
-        connection = self._take()
-        try:
-            connection.send_packed_command([b"".join([call[0].by_name(*call[1:]) for call in calls])], False)
-            answers = [_answer_or_missing(connection) for _ in calls]
-            for index, call in enumerate(calls):
-                if isinstance(answers[index], NoScriptError):
-                    answers[index] = _asked(connection, call[0].in_full(*call[1:]))
-        except BaseException as error:
-            connection.disconnect()
-            self._raise_translated(error)
-            raise
-        self._idle.append((connection, clock.now()))
-        return answers
+        return self._talk(lambda connection: _answers(connection, calls))
 
     def close(self) -> None:
         """Close the idle connections."""
         with suppress(IndexError):
             while True:
                 self._idle.pop()[0].disconnect()
+
+    def _talk(self, work: Callable[[AbstractConnection], T]) -> T:
+        connection = self._take()
+        try:
+            answer = work(connection)
+        except BaseException as error:
+            connection.disconnect()
+            self._raise_translated(error)
+            raise
+        self._idle.append((connection, clock.now()))
+        return answer
 
     def _take(self) -> AbstractConnection:
         while self._idle:
@@ -159,6 +149,22 @@ def _look_at_eviction(connection: AbstractConnection, where: str) -> None:
             where,
             facts["maxmemory_policy"],
         )
+
+
+def _answer(connection: AbstractConnection, call: Call) -> Any:
+    try:
+        return _asked(connection, call[0].by_name(*call[1:]))
+    except NoScriptError:
+        return _asked(connection, call[0].in_full(*call[1:]))
+
+
+def _answers(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]:
+    connection.send_packed_command([b"".join([call[0].by_name(*call[1:]) for call in calls])], False)
+    answers = [_answer_or_missing(connection) for _ in calls]
+    for index, call in enumerate(calls):
+        if isinstance(answers[index], NoScriptError):
+            answers[index] = _asked(connection, call[0].in_full(*call[1:]))
+    return answers
 
 
 def _asked(connection: AbstractConnection, packed: bytes) -> Any:
