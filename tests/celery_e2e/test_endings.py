@@ -255,6 +255,41 @@ def test_a_worker_that_is_shut_down_leaves_no_permit_taken(own, limit, way):
     assert eventually(lambda: not own.worker.process.running, within=20)
 
 
+@pytest.mark.parametrize("kind", ["threads", "solo", "gevent"])
+def test_a_worker_of_another_pool_that_is_shut_down_leaves_no_permit_taken(kind, redis_url, request, tmp_path, limit):
+    broker, locks = broker_of(request, "redis"), new_locks("redis", tmp_path, redis_url)
+    options = {"app": "tests.apps.endings", "locks": locks, "pool": kind}
+    with make_stage(broker, redis_url, tmp_path, **options) as stage:
+        stage.kind = kind
+        freed = _shut_down(stage, limit, signal.SIGTERM, "soon")
+        _note(stage, "warm shutdown", freed)
+        assert -0.05 < freed < AT_ONCE
+
+
+@pytest.mark.skipif(celery.VERSION < (5, 5), reason="this Celery has no soft shutdown")
+@pytest.mark.parametrize("what", ["soon", "never"])
+def test_a_worker_that_is_shut_down_softly_leaves_no_permit_taken(what, redis_url, request, tmp_path, limit):
+    broker, locks = broker_of(request, "redis"), new_locks("redis", tmp_path, redis_url)
+    options = {"app": "tests.apps.endings", "locks": locks, "worker_soft_shutdown_timeout": 4}
+    with make_stage(broker, redis_url, tmp_path, **options) as stage:
+        stage.kind = "prefork"
+        freed = _shut_down(stage, limit, signal.SIGQUIT, what)
+        _note(stage, "soft shutdown", freed)
+        assert -0.05 < freed < AT_ONCE
+
+
+def _shut_down(stage: Stage, limit: str, number: int, what: str) -> float:
+    """Send the worker a signal while a task runs; return for how long the permit was taken after the body's end."""
+    stage.tasks.work.delay(limit, what)
+    stage.wait_for("begin", limit)
+    successor = Successor(stage, limit)
+    os.kill(stage.worker.pid, number)
+    freed_at = successor.freed()
+    [ended] = stage.record.facts("end", limit)
+    assert eventually(lambda: not stage.worker.process.running, within=20)
+    return freed_at - ended["at"]
+
+
 @pytest.mark.parametrize("own", STAGES[:1], indirect=True, ids="-".join)
 def test_a_killed_worker_frees_its_permits_within_the_ttl(own, limit):
     own.tasks.work.delay(limit, "never")
