@@ -71,11 +71,11 @@ def _script(*parts: str) -> Script:
     return Script(packed([source]), packed([hashlib.sha1(source).hexdigest()]))  # noqa: S324 - as Redis names scripts
 
 
-ACQUIRE = _script("limit", "acquire_idle", "line", "acquire")
-RENEW = _script("limit", "line", "renew")
-RELEASE = _script("limit", "release_alone", "line", "release")
-FORCE_RELEASE = _script("limit", "line", "force_release")
-INSPECT = _script("limit", "line", "inspect")
+ACQUIRE = _script("start", "acquire_free", "limit", "line", "acquire")
+RENEW = _script("start", "limit", "line", "renew")
+RELEASE = _script("start", "release_unawaited", "limit", "line", "release")
+FORCE_RELEASE = _script("start", "limit", "line", "force_release")
+INSPECT = _script("start", "limit", "line", "inspect")
 RESERVE = _script("reserve")
 READ_TEXT = _script("read_text")
 WRITE_TEXT = _script("write_text")

@@ -1,5 +1,10 @@
+local permits = tonumber(ARGV[2])
+local info, ticket, lasts, address = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local listening, waits = address ~= '', lasts > 0
 
+local changed = capacity ~= tonumber(wanted)
+local was = changed and capacity or 0
+capacity = tonumber(wanted)
 drop()
 if changed then
   redis.call('HSET', meta, 'capacity', text(capacity))

@@ -1,24 +1,10 @@
--- A limit is six keys with one hash tag. Times are microseconds of the server's clock.
---   meta         hash: capacity, token (the last one), extra (permits of leases beyond one each), hold, seat (the last
---                one), kept (when all of this is forgotten), and a row for each lease and each place
---   leases       owners, by the end of their lease
---   line         listening waiters, by seat; `lapses` has them by the end of their place
---   away         waiters that come back by themselves, by seat; `away_lapses` likewise
---
--- This part comes first in every step. What follows it in a step may return early: Lua makes a function when it comes
--- to it, and the functions for the line cost as much as all else that an uncontended step does.
-local meta, leases, line, lapses, away, away_lapses = unpack(KEYS)
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
 local known = redis.call('HMGET', meta, 'capacity', 'token', 'extra', 'hold', 'kept')
 local capacity, token, extra = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[3]) or 0
 local hold, kept = tonumber(known[4]), tonumber(known[5]) or 0
-local lease_count = redis.call('ZCARD', leases)
-local crowded = redis.call('EXISTS', lapses, away_lapses) > 0
 
 -- Lua's own conversion keeps 14 digits, a time has 16.
 local function text(number)
-  return string.format('%.0f', number)
+  return format('%.0f', number)
 end
 
 local function outlive(moment, key)
@@ -94,8 +80,6 @@ local function end_lease(owner, lease, keep)
     forget_lease(owner, lease)
   end
   -- Last, for a server whose memory is full lets a script write more only if what it did first needs none.
-  local held = math.max(now - lease.since, 0) / 1000000
-  hold = hold and hold + (held > hold and HOLD_WEIGHT or SHORTER_HOLD_WEIGHT) * (held - hold) or held
-  redis.call('HSET', meta, 'hold', string.format('%.6f', hold))
+  redis.call('HSET', meta, 'hold', hold_after(lease.since, hold))
   return 1
 end
