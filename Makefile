@@ -27,6 +27,7 @@ test-oldest:
 	tools/run_tests.sh $(OLDEST_TESTS)
 
 soak: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[soak]'
 	tools/run_tests.sh -m soak $(PYTEST_ARGS)
 
 lint: venv

@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+from celery import signals
 from celery.schedules import crontab, schedule
 
 import tasklocks.beat  # noqa: F401 - a worker that imports it ends runs that must not overlap, and knows who leads
@@ -18,6 +19,11 @@ app = make_app("tests.apps.beat")
 @app.task
 def tick(entry: str, seconds: float = 0.0) -> None:
     time.sleep(seconds)
+
+
+@signals.before_task_publish.connect
+def say_who_sends_it_and_when(headers: dict[str, Any], **_: Any) -> None:
+    headers["sent"] = [time.time(), os.getpid()]
 
 
 def entry_of(name: str, said: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A Django project with django-celery-beat: its schedule stands in rows of a SQLite database."""
+"""A Django project with django-celery-beat: its schedule stands in rows of a database, SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import time
 import django
 from django.conf import settings
 
+from tests.apps.django_databases import database
+
 if not settings.configured:
     settings.configure(
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": os.environ["TEST_DJANGO_DATABASE"],
-                "OPTIONS": {"timeout": 60},
-            }
-        },
+        DATABASES={"default": database(os.environ["TEST_DJANGO_DATABASE"])},
         INSTALLED_APPS=["django_celery_beat"],
         USE_TZ=True,
         TIME_ZONE="Europe/Berlin",
@@ -24,9 +20,10 @@ if not settings.configured:
     )
     django.setup()
 
-from tests.apps import make_app
+from tests.apps import beat, make_app
 
 app = make_app("tests.apps.beat_django")
+app.conf.beat_schedule = beat.app.conf.beat_schedule
 app.conf.timezone = "Europe/Berlin"
 
 

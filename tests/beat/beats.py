@@ -33,11 +33,13 @@ STANDS_BY = "standing by"
 
 @dataclass(frozen=True)
 class Tick:
-    """One message of the beat, and when it arrived."""
+    """One message of a beat: when it arrived, when it was sent, and by which process."""
 
     entry: str
     task_id: str
     at: float
+    sent: float
+    pid: int
 
 
 class Beat:
@@ -174,7 +176,8 @@ def _tick(message: bytes) -> Tick:
 
     fields = json.loads(message)
     (args, _, _) = json.loads(base64.b64decode(fields["body"]))
-    return Tick(args[0], fields["headers"]["id"], time.time())
+    headers = fields["headers"]
+    return Tick(args[0], headers["id"], time.time(), *headers["sent"])
 
 
 def entries_of(ticks: Sequence[Tick]) -> Counter[str]:
