@@ -23,7 +23,7 @@ from tasklocks import clock
 from tasklocks.backends._sqlite_limit import SCHEMA
 from tasklocks.errors import BackendRefused, BackendUnavailable
 
-__all__ = ["Store"]
+__all__ = ["Store", "begin_run"]
 
 _VERSION = 1
 
@@ -116,13 +116,21 @@ class Store:
 
     def _opened(self, deadline: float) -> sqlite3.Connection:
         _check_place(self.path)
-        db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        db = self._connected()
         try:
-            self._patiently(lambda path: _set_up(db, path), self.path, deadline)
+            self._patiently(lambda _: self._set_up(db), "", deadline)
         except BaseException:
             db.close()
             raise
         return db
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        begin_run(db, self.path, _make_tables)
 
     def _patiently(self, work: Callable[[str], object], what: str, deadline: float) -> None:
         """Do `work(what)` as soon as no other process is in the way.
@@ -173,26 +181,32 @@ class Store:
                 db.close()
 
 
-def _set_up(db: sqlite3.Connection, path: str) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'tasklocks_meta'").fetchone():
-        known = db.execute("SELECT version, boot FROM tasklocks_meta").fetchone()
-        if known == (_VERSION, _boot()):
-            return
+def begin_run(db: sqlite3.Connection, path: str, make_tables: Callable[[sqlite3.Connection], None]) -> None:
+    """Make the database ready for this run of the host; `make_tables` is called if they are not there."""
+    if _has_tables(db) and db.execute("SELECT version, boot FROM tasklocks_meta").fetchone() == (_VERSION, _boot()):
+        return
     db.execute("BEGIN IMMEDIATE")
     try:
-        _make_or_adopt(db, path)
+        if not _has_tables(db):
+            make_tables(db)
+        _adopt(db, path)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
         raise
 
 
-def _make_or_adopt(db: sqlite3.Connection, path: str) -> None:
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'tasklocks_meta'").fetchone():
-        for statement in SCHEMA.split(";\n"):
-            db.execute(statement)
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'tasklocks_meta'").fetchone() is not None
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    for statement in SCHEMA.split(";\n"):
+        db.execute(statement)
+
+
+def _adopt(db: sqlite3.Connection, path: str) -> None:
+    if not db.execute("SELECT 1 FROM tasklocks_meta").fetchone():
         db.execute("INSERT INTO tasklocks_meta (version, boot) VALUES (?, ?)", (_VERSION, _boot()))
     version, boot = db.execute("SELECT version, boot FROM tasklocks_meta").fetchone()
     if version != _VERSION:

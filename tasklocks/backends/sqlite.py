@@ -34,7 +34,7 @@ from tasklocks.errors import BackendUnavailable, ConfigurationError
 from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
 
-__all__ = ["SQLiteBackend"]
+__all__ = ["SQLiteBackend", "SQLiteLimits"]
 
 T = TypeVar("T")
 
@@ -42,27 +42,22 @@ _TIMEOUT = 5.0
 _PRUNE_EVERY = 1000
 
 
-class SQLiteBackend(ReservesByUpdate):
+class SQLiteLimits(ReservesByUpdate):
     """Limits in an SQLite database.
 
     Args:
-        url: `sqlite:///relative.db`, `sqlite:///~/at-home.db` or `sqlite:////absolute/path.db`; a relative path is
-            taken from the directory in which the backend is made.
+        path: the file.
+        make_store: makes what one process uses it through.
         prefix: two applications with two prefixes in one file never meet.
-        options: `timeout`, also as `?timeout=5` in the URL: seconds that a step waits for other processes.
-
-    Raises:
-        ConfigurationError: no path, or an unknown option.
     """
 
     capabilities = Capabilities(push=PUSH, server_clock=False, strict_order=True, multi_host=False)
 
-    def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
-        path, timeout = _read_url(url, options)
+    def __init__(self, path: str, make_store: Callable[[], Store], prefix: str) -> None:
         self._path = path
         # The first colon that is not escaped ends the prefix, so no name can reach into another prefix.
         self._prefix = prefix.replace("%", "%25").replace(":", "%3A") + ":"
-        self._store = PerProcess(lambda: Store(path, timeout))
+        self._store = PerProcess(make_store)
         self._ears = PerProcess(Ears)
         # Not from 0: processes that live for a few steps only must prune now and then, too.
         self._steps = itertools.count(random.randrange(_PRUNE_EVERY))  # noqa: S311 - nothing secret
@@ -71,7 +66,7 @@ class SQLiteBackend(ReservesByUpdate):
         weakref.finalize(self, _close, self._store, self._ears)
 
     def __repr__(self) -> str:
-        return f"SQLiteBackend({self._path!r})"
+        return f"{type(self).__name__}({self._path!r})"
 
     def acquire(self, request: AcquireRequest) -> Grant | Busy:
         """See `Backend.acquire`."""
@@ -144,6 +139,24 @@ class SQLiteBackend(ReservesByUpdate):
             return work(db, now)
 
         return both
+
+
+class SQLiteBackend(SQLiteLimits):
+    """Limits in an SQLite database of their own.
+
+    Args:
+        url: `sqlite:///relative.db`, `sqlite:///~/at-home.db` or `sqlite:////absolute/path.db`; a relative path is
+            taken from the directory in which the backend is made.
+        prefix: two applications with two prefixes in one file never meet.
+        options: `timeout`, also as `?timeout=5` in the URL: seconds that a step waits for other processes.
+
+    Raises:
+        ConfigurationError: no path, or an unknown option.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
+        path, timeout = _read_url(url, options)
+        super().__init__(path, lambda: Store(path, timeout), prefix)
 
 
 def _close(store: PerProcess[Store], ears: PerProcess[Ears]) -> None:
