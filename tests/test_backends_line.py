@@ -9,10 +9,8 @@ from tasklocks.types import Place
 from tests.conftest import BACKENDS
 from tests.line import look, taken
 
-_KEEPS_IT = pytest.mark.xfail(reason="its listener keeps a word until it is next waited on", strict=True)
 
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[_KEEPS_IT] * (kind == "etcd")) for kind in BACKENDS])
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_a_word_about_an_earlier_wait_is_not_taken_for_this_one(new_backend_url, kind):
     backend = connect(new_backend_url(kind))
     taken(backend, "holder", "first")

@@ -27,6 +27,9 @@ _UNUSED = 30.0  # seconds without a listener after which the watch is ended
 Served = Callable[[str, str, int], Grant | None]
 """Note that the entry of an owner of a limit, made at a revision, holds permits; return its lease, if it is known."""
 
+Live = Callable[[Grant], bool]
+"""Whether a lease that was pushed has not been given back since."""
+
 _logger = logging.getLogger("tasklocks")
 
 
@@ -38,8 +41,9 @@ def message(served: list[tuple[str, str, int]]) -> bytes:
 class Listener:
     """Wakes one waiter."""
 
-    def __init__(self, address: str, close: Callable[[], None]) -> None:
+    def __init__(self, address: str, live: Live, close: Callable[[], None]) -> None:
         self.address = address
+        self._live = live
         self._close = close
         self._news = threading.Event()
         self._grant: Grant | None = None
@@ -49,7 +53,8 @@ class Listener:
         self._news.wait(timeout)
         self._news.clear()
         grant, self._grant = self._grant, None
-        return grant
+        # The word may be about an earlier wait of the same owner, which gave up.
+        return grant if grant is not None and self._live(grant) else None
 
     def wake(self, grant: Grant | None = None) -> None:
         """Let it look, or take `grant`."""
@@ -69,10 +74,11 @@ class Ears:
         key: returns the key at which the process of a given name hears.
         session: returns the etcd lease that the key ends with.
         served: see `Served`.
+        live: see `Live`.
     """
 
     def __init__(
-        self, transport: Transport, key: Callable[[str], bytes], session: Callable[[], int], served: Served
+        self, transport: Transport, key: Callable[[str], bytes], session: Callable[[], int], served: Served, live: Live
     ) -> None:
         self.address = secrets.token_hex(8)
         self.key = key(self.address)
@@ -80,6 +86,7 @@ class Ears:
         self._transport = transport
         self._session = session
         self._served = served
+        self._live = live
         self._lock = threading.Lock()
         self._listeners: dict[str, Listener] = {}
         self._unused_since = clock.now()
@@ -88,7 +95,7 @@ class Ears:
 
     def listener(self, owner: str) -> Listener:
         """Return an ear for `owner`."""
-        listener = Listener(self.address, lambda: self._discard(owner))
+        listener = Listener(self.address, self._live, lambda: self._discard(owner))
         with self._lock:
             self._listeners[owner] = listener
             if self._stopping is None:

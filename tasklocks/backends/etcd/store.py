@@ -83,7 +83,7 @@ class Store:
         self.table = Table()
         self.base = Base(self.transport, keys.base)
         self.sessions = Sessions(self.transport, self._in_use, self._beat)
-        self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self.served)
+        self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self.served, self.table.has)
         self.texts = Texts(self.transport, self.sessions)
         self.each_beat: Callable[[], None] = lambda: None
         self._lines: OrderedDict[str, Line] = OrderedDict()
