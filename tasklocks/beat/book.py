@@ -85,9 +85,9 @@ class Book:
         """Return all runs that are known here."""
         return {name: run for page in self._runs for name, run in page.items()}
 
-    def knows(self, name: str) -> bool:
-        """Tell whether an entry has run before."""
-        return name in self._runs[self.page_of(name)]
+    def run_of(self, name: str) -> Run | None:
+        """Return the last run of an entry, as far as it is known here; None: it has never run."""
+        return self._runs[self.page_of(name)].get(name)
 
     def look(self) -> None:
         """Read what the leader has written, for the day on which the backend has lost it."""

@@ -74,17 +74,30 @@ class Gate:
         """Send what is due of an entry, in the place of the wrapped scheduler's own `apply_async`."""
         moved = None if advance else self._reserved
         result = None
+        if (run := self._newer_run(entry)) is not None and moved is not None:
+            self._put_back(entry, moved, _moment(max(run.last, run.due)))
+            return None
         try:
             for due in self._dues(entry):
                 if self._claimed(entry, due):
                     result = self._pass(entry, due, producer=producer, **kwargs)
         except (BackendUnavailable, LeaseLost) as error:
             self.trouble = error
-            self._put_back(entry, moved)
+            self._put_back(entry, moved, entry.last_run_at)
             return None
         if advance:
             self.reserve(entry)
         return result
+
+    def _newer_run(self, entry: ScheduleEntry) -> Run | None:
+        """Return an entry's last run, if the entry was made anew from a row that knows only an earlier one."""
+        run = self._book.run_of(entry.name)
+        if run is None or entry.name in self._held or entry.last_run_at is None:
+            return None
+        last = aware(entry.last_run_at)
+        # Mostly this is enough to know, and costs nothing.
+        up_to_date = _micros(last) >= run.due or _micros(due_after(entry.schedule, last)) > run.due
+        return None if up_to_date else run
 
     def restore(self) -> None:
         """Give the entries of the wrapped scheduler the last runs that are in the book."""
@@ -152,7 +165,7 @@ class Gate:
             return [now.replace(microsecond=0)]
         last = aware(entry.last_run_at)
         due, wish = due_after(entry.schedule, last), self._wish(entry)
-        if wish.missed == "once" or not self._book.knows(entry.name):
+        if wish.missed == "once" or self._book.run_of(entry.name) is None:
             return [due]
         if wish.missed == "all":
             return missed_until(entry.schedule, last, now, _ALL_AT_MOST) or [due]
@@ -232,10 +245,11 @@ class Gate:
         if not self._lead.has_room():
             raise LeaseLost(f"the lead of {self._name!r} is lost, or about to be", name=self._name)
 
-    def _put_back(self, entry: Any, moved: Any) -> None:
-        if moved is None or entry.last_run_at is None:
+    def _put_back(self, entry: Any, moved: Any, last: datetime | None) -> None:
+        """Undo what the wrapped scheduler has noted before it sent: the entry has last run at `last`."""
+        if moved is None or last is None:
             return
-        _set_last_run(moved, _micros(aware(entry.last_run_at)))
+        _set_last_run(moved, _micros(aware(last)))
         for each in (moved, getattr(moved, "model", moved)):
             each.total_run_count = entry.total_run_count
         self._first.append(moved)

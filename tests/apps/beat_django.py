@@ -23,7 +23,6 @@ if not settings.configured:
 from tests.apps import beat, make_app
 
 app = make_app("tests.apps.beat_django")
-app.conf.beat_schedule = beat.app.conf.beat_schedule
 app.conf.timezone = "Europe/Berlin"
 
 
@@ -33,14 +32,19 @@ def tick(entry: str, seconds: float = 0.0) -> None:
 
 
 if __name__ == "__main__":
-    # `python -m tests.apps.beat_django NAME SECONDS [HEADERS]` adds an entry, `-NAME` removes it.
+    # `python -m tests.apps.beat_django NAME SECONDS [HEADERS]` adds an entry, `-NAME` removes it; `migrate` makes the
+    # tables, `fill` adds the entries that stand in the environment.
     import sys
 
     from django.core.management import call_command
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
+    from django_celery_beat.schedulers import ModelEntry
 
     if sys.argv[1] == "migrate":
         call_command("migrate", verbosity=0)
+    elif sys.argv[1] == "fill":
+        for name, entry in beat.app.conf.beat_schedule.items():
+            ModelEntry.from_entry(name, app=app, **entry)
     elif sys.argv[1].startswith("-"):
         PeriodicTask.objects.get(name=sys.argv[1][1:]).delete()
     else:

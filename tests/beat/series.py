@@ -120,11 +120,16 @@ class Series:
         )
         pids = {beat.process.pid for beat in others}
         sent = self._next_sent(began, self.contender.patience, pids) if led < math.inf else math.inf
+        self._see_off(old)
+        return Takeover(began, led, sent)
+
+    def _see_off(self, old: Beat) -> None:
         if self.end == "SIGSTOP":
             time.sleep(1.0)
             old.process.resume()
             time.sleep(2.0)
-        return Takeover(began, led, sent)
+        elif not eventually(lambda: not old.process.running, within=10):
+            old.process.kill()
 
     def _restart(self) -> Takeover:
         began = time.time()

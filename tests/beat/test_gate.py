@@ -6,6 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,20 @@ def test_entries_can_be_added_and_removed_while_it_leads(stage):
     stage.sent()
     run(beat, 0.5)
     assert 3 <= len(stage.sent()) <= 6
+
+
+@pytest.mark.parametrize("missed", ["once", "skip", "all"])
+def test_an_entry_made_anew_from_an_old_row_keeps_its_time(stage, missed):
+    beat = stage.scheduler(entry={"every": 2.0, "options": {"missed": missed}})
+    run(beat, 2.2)
+    assert len(stage.sent()) == 1
+    entry = beat.schedule["entry"]
+    entry.last_run_at -= timedelta(hours=1)
+    beat._inner._heap = None
+    run(beat, 1.3)
+    assert stage.sent() == []
+    run(beat, 0.8)
+    assert len(stage.sent()) == 1, "two seconds after its last run, not after the row was read"
 
 
 class Deaf:

@@ -8,6 +8,7 @@ Each writes its row into docs/beat.md:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -50,19 +51,20 @@ def test_no_failover_fires_a_tick_twice_or_loses_one(kind, end, tmp_path, redis_
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: f"{peer.name}, {peer.settings}")
 def test_the_same_failovers_of_others(peer, end, tmp_path, redis_database, request):
     """Nothing is promised for them: it is measured."""
-    env = {}
-    if peer.app == DJANGO_APP:
-        env["TEST_DJANGO_DATABASE"] = new_postgresql_database(request.getfixturevalue("postgresql_url"))
-        subprocess.run(
-            [sys.executable, "-m", DJANGO_APP, "migrate"],
-            cwd=ROOT,
-            env={**os.environ, **env, "BROKER_URL": "", "RESULT_BACKEND": "", "TEST_QUEUE": ""},
-            check=True,
-            timeout=120,
-        )
+    env = rows_in(request.getfixturevalue("postgresql_url")) if peer.app == DJANGO_APP else {}
     with elects("redis", tmp_path) as (server, locks):
         shown = measured(peer, end, "redis", server, locks, tmp_path, redis_database, **env)
     assert shown.ticks > 0
+
+
+def rows_in(server: str) -> dict[str, str]:
+    """Put the schedule into rows of a new database; return what a beat has to know of it."""
+    env = {"TEST_DJANGO_DATABASE": new_postgresql_database(server), "TEST_SCHEDULE": json.dumps(ENTRIES)}
+    unused = {"BROKER_URL": "", "RESULT_BACKEND": "", "TEST_QUEUE": ""}
+    for command in ("migrate", "fill"):
+        line = [sys.executable, "-m", DJANGO_APP, command]
+        subprocess.run(line, cwd=ROOT, env={**os.environ, **env, **unused}, check=True, timeout=120)
+    return env
 
 
 @contextlib.contextmanager
