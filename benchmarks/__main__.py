@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(talkative).setLevel(logging.CRITICAL)
     scale = QUICK if asked.quick else FULL
     if asked.seconds:
-        scale = dataclasses.replace(scale, seconds=asked.seconds)
+        scale = dataclasses.replace(scale, seconds=asked.seconds, rate_seconds=max(1.0, round(asked.seconds)))
     with prepared(chosen(asked.only), scale) as plan:
         results = {name: _measured(name, plan) for name in asked.measures or MEASURES}
         # From here on clients outlive their servers by a moment, and would complain.
@@ -67,7 +67,7 @@ def _measured(name: str, plan: Plan) -> Result:
     with _console.status(f"{measure.title} …"):
         rows = measure.run(plan)
     _console.print(for_terminal(measure.title, measure.columns, rows))
-    return Result(name, facts, plan.scale.seconds, plan.skipped, rows)
+    return Result(name, facts, measure.seconds(plan.scale), plan.skipped, rows)
 
 
 def _keep(results: dict[str, Result], asked: argparse.Namespace) -> None:

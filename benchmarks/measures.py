@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import contended, growth, handoff, herd, renewal, uncontended
-from benchmarks.plan import Plan
+from benchmarks import contended, growth, handoff, herd, rates, renewal, uncontended
+from benchmarks.plan import Plan, Scale
 from benchmarks.tables import Column
 
 __all__ = ["MEASURES", "Measure"]
@@ -21,11 +21,13 @@ class Measure:
         title: what it is, in a line.
         run: measures and returns the rows.
         columns: of its table.
+        seconds: how long each contestant is measured.
     """
 
     title: str
     run: Callable[[Plan], list[dict[str, Any]]]
     columns: Sequence[Column]
+    seconds: Callable[[Scale], float] = lambda scale: scale.seconds
 
 
 _WHO = (Column("store", "store"), Column("contestant", "contestant"))
@@ -104,5 +106,19 @@ MEASURES: Mapping[str, Measure] = {
             Column("trips_per_second", "round trips/s", ".1f"),
             Column("cpu_ms_per_second", "CPU ms/s", ".1f"),
         ),
+    ),
+    "rates": Measure(
+        "Eight processes that ask one rate limit as fast as they can",
+        rates.measure,
+        (
+            Column("store", "store"),
+            Column("asking", "limit"),
+            Column("asked_per_second", "asked/s", ".0f"),
+            Column("admitted", "admitted", "d"),
+            Column("share", "of the limit", ".4f"),
+            Column("fullest", "fullest window", ".3f"),
+            Column("state", "backend's state"),
+        ),
+        seconds=lambda scale: scale.rate_seconds,
     ),
 }

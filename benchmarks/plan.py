@@ -28,6 +28,7 @@ class Scale:
         leases: how many are renewed at once.
         waiters: how many wait for one limit, fewest first.
         permits: how many that limit has.
+        rate_seconds: for which a rate limit is asked as fast as can be; whole seconds.
     """
 
     seconds: float
@@ -37,6 +38,7 @@ class Scale:
     leases: Sequence[int]
     waiters: Sequence[int]
     permits: int
+    rate_seconds: float
 
 
 FULL = Scale(
@@ -47,8 +49,11 @@ FULL = Scale(
     leases=(1, 100, 1000),
     waiters=(10, 100, 1000, 5000),
     permits=1000,
+    rate_seconds=30.0,
 )
-QUICK = Scale(seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,), waiters=(2, 8), permits=12)
+QUICK = Scale(
+    seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,), waiters=(2, 8), permits=12, rate_seconds=1.0
+)
 """Shows that everything runs; its figures mean nothing."""
 
 
