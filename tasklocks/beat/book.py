@@ -115,6 +115,19 @@ class Book:
         for number in range(_PAGES):
             self._write(number, lambda runs: runs)
 
+    def add(self, runs: Mapping[str, Run]) -> None:
+        """Write down entries that have no run yet, with the moment from which their first one counts.
+
+        Raises:
+            LeaseLost: there is a newer leader.
+            BackendUnavailable: a part may be written; adding it again is harmless.
+        """
+        by_page: dict[int, dict[str, Run]] = {}
+        for name, run in runs.items():
+            by_page.setdefault(self.page_of(name), {})[name] = run
+        for page, new in by_page.items():
+            self._write(page, lambda known, new=new: new | known)  # type: ignore[misc]
+
     def page_of(self, name: str) -> int:
         """Return the page of an entry; ticks on one page can be claimed together."""
         return crc32(name.encode("utf-8", "replace")) % _PAGES

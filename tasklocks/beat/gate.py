@@ -20,6 +20,7 @@ from celery.beat import ScheduleEntry
 from tasklocks.backends.base import Backend
 from tasklocks.beat.book import Book, Claim, Run
 from tasklocks.beat.due import aware, due_after, missed_until
+from tasklocks.beat.last import micros, moment, set_last_run
 from tasklocks.beat.lead import Lead
 from tasklocks.beat.wishes import Wish, wish_of, without_wishes
 from tasklocks.celery import runs
@@ -75,7 +76,7 @@ class Gate:
         moved = None if advance else self._reserved
         result = None
         if (run := self._newer_run(entry)) is not None and moved is not None:
-            self._put_back(entry, moved, _moment(max(run.last, run.due)))
+            self._put_back(entry, moved, moment(max(run.last, run.due)))
             return None
         try:
             for due in self._dues(entry):
@@ -96,23 +97,33 @@ class Gate:
             return None
         last = aware(entry.last_run_at)
         # Mostly this is enough to know, and costs nothing.
-        up_to_date = _micros(last) >= run.due or _micros(due_after(entry.schedule, last)) > run.due
+        up_to_date = micros(last) >= run.due or micros(due_after(entry.schedule, last)) > run.due
         return None if up_to_date else run
 
     def restore(self) -> None:
-        """Give the entries of the wrapped scheduler the last runs that are in the book."""
-        known = self._book.runs()
+        """Give the entries of the wrapped scheduler the last runs that are in the book, and note those that are not.
+
+        Raises:
+            LeaseLost: there is a newer leader.
+            BackendUnavailable: the backend does not answer.
+        """
+        known, new = self._book.runs(), {}
         for name, entry in self._inner.schedule.items():
             if name in known:
-                _set_last_run(entry, self._last_of(entry, known[name]))
+                set_last_run(entry, self._last_of(entry, known[name]))
                 self._settle(entry, known[name])
+            elif entry.last_run_at is not None:
+                began = micros(aware(entry.last_run_at))
+                new[name] = Run(began, began, sent=True)
+        # Its first interval goes on under the next leader, too.
+        self._book.add(new)
         self._inner._heap = None
 
     def _last_of(self, entry: ScheduleEntry, run: Run) -> int:
         now = datetime.now(timezone.utc)
-        unsure = self._book.remade and due_after(entry.schedule, _moment(run.last)) <= now
+        unsure = self._book.remade and due_after(entry.schedule, moment(run.last)) <= now
         # Between our last look and the loss of the book its leader may have sent what is due since.
-        return _micros(now) if unsure and self._wish(entry).delivery == "at_most_once" else run.last
+        return micros(now) if unsure and self._wish(entry).delivery == "at_most_once" else run.last
 
     def look_again(self) -> None:
         """Let the wrapped scheduler see first, at its next ticks, what was put back or is claimed already."""
@@ -151,7 +162,7 @@ class Gate:
         """See to a tick that an earlier leader has claimed and perhaps not sent."""
         if run.sent:
             return
-        due = _moment(run.due)
+        due = moment(run.due)
         if self._wish(entry).delivery == "at_least_once":
             self._owed.append((entry, due))
         else:
@@ -176,7 +187,7 @@ class Gate:
 
     def _claimed(self, entry: ScheduleEntry, due: datetime) -> bool:
         self._check_lead()
-        wanted = _micros(due)
+        wanted = micros(due)
         if not self._holds(entry.name, wanted):
             self._held |= {claim.name: claim for claim in self._book.claim(self._wanted(entry, due))}
         if not self._holds(entry.name, wanted):
@@ -223,7 +234,7 @@ class Gate:
             raise
         finally:
             entry.options = original
-        self._book.sent(entry.name, _micros(due))
+        self._book.sent(entry.name, micros(due))
         return result
 
     def _refused(self, entry: ScheduleEntry, due: datetime, wish: Wish, options: dict[str, Any]) -> None:
@@ -249,7 +260,7 @@ class Gate:
         """Undo what the wrapped scheduler has noted before it sent: the entry has last run at `last`."""
         if moved is None or last is None:
             return
-        _set_last_run(moved, _micros(aware(last)))
+        set_last_run(moved, micros(aware(last)))
         for each in (moved, getattr(moved, "model", moved)):
             each.total_run_count = entry.total_run_count
         self._first.append(moved)
@@ -266,25 +277,4 @@ class Gate:
 
 
 def _claim(name: str, now: datetime, due: datetime) -> Claim:
-    return Claim(name, Run(_micros(now), _micros(due)))
-
-
-def _micros(when: datetime) -> int:
-    return round(when.timestamp() * 1_000_000)
-
-
-def _moment(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1_000_000, timezone.utc)
-
-
-def _set_last_run(entry: Any, micros: int) -> None:
-    last: datetime = _moment(micros)
-    before = entry.last_run_at
-    if before is not None and before.tzinfo is None:
-        last = last.replace(tzinfo=None)
-    elif before is not None:
-        last = last.astimezone(before.tzinfo)
-    entry.last_run_at = last
-    # An entry of django_celery_beat makes the next one from its row.
-    if (model := getattr(entry, "model", None)) is not None:
-        model.last_run_at = last
+    return Claim(name, Run(micros(now), micros(due)))
