@@ -66,27 +66,16 @@ def attempt_of(call: Call, spec: LockSpec, settings: Settings, name: str, run: I
 
 
 def shares(attempt: Attempt) -> bool:
-    """Tell whether this call may run under a lease that its caller holds already.
-
-    Raises:
-        LockBusy: the caller's own leases keep this one from ever being granted.
-    """
-    request = attempt.request
-    own = [lease for lease in held_leases() if lease.name == request.name and lease.backend is attempt.backend]
-    live = [lease for lease in own if not lease.lost]
-    if live and attempt.spec.reentrant:
-        return True
-    if live and sum(lease.permits for lease in live) + request.permits > request.capacity:
-        raise LockBusy(
-            f"{attempt.where}: limit {request.name!r} is held by the very caller that asks for it again; "
-            "reentrant=True lets the inner call share the lease",
-            name=request.name,
-        )
-    return False
+    """Tell whether this call may run under a lease that its caller holds already."""
+    return attempt.spec.reentrant and bool(_own(attempt))
 
 
 def take(attempt: Attempt) -> Lease | None:
     """Return the lease; None if the limit is busy and the call is to be skipped."""
+    own = _own(attempt)
+    if own and sum(lease.permits for lease in own) + attempt.request.permits > attempt.request.capacity:
+        _refuse_for_its_own(attempt)
+        return None
     if attempt.call.kind is not Kind.BODY:
         return _take_in_place(attempt)
     if attempt.spec.on_busy == "retry":
@@ -98,6 +87,21 @@ def take(attempt: Attempt) -> Lease | None:
         return None
     except (BackendUnavailable, ConfigurationError) as down:
         return _unreachable(attempt, down)
+
+
+def _own(attempt: Attempt) -> list[Lease]:
+    """Return the caller's own leases on the limit, as far as they are not lost."""
+    mine = [lease for lease in held_leases() if lease.name == attempt.request.name]
+    return [lease for lease in mine if lease.backend is attempt.backend and not lease.lost]
+
+
+def _refuse_for_its_own(attempt: Attempt) -> None:
+    """Skip or raise at once: the caller's own leases keep this one from ever being granted."""
+    text = (
+        f"limit {attempt.request.name!r} is held by the very caller that asks for it again; "
+        "reentrant=True lets the inner call share the lease"
+    )
+    refuse(attempt.call, attempt.spec, LockBusy(text, name=attempt.request.name))
 
 
 def _take_in_place(attempt: Attempt) -> Lease | None:

@@ -49,6 +49,21 @@ def test_a_call_that_needs_what_its_caller_holds_fails_at_once_and_says_so(app, 
         assert free(backend)
 
 
+def test_a_call_that_is_to_be_skipped_is_skipped_also_if_its_caller_holds_the_limit(app, backend):
+    ran = []
+
+    @locked("report", on_busy="skip")
+    def report() -> str:
+        ran.append("report")
+        return "ran"
+
+    task = register(app, report, name="report")
+    with Lock("report", backend=backend):
+        assert [task(), task.apply().get()] == [None, None]
+    assert not ran
+    assert task() == "ran"
+
+
 def test_a_reentrant_call_shares_the_lease_of_its_caller(app, backend):
     leases = []
 
