@@ -79,9 +79,7 @@ def _on(plan: Plan, contestant: Contestant) -> Iterator[dict[str, Any]]:
         yield _row(contestant, way, results, connect(url), seconds)
 
 
-def _row(
-    contestant: Contestant, way: _Way, results: list[_Result], backend: Backend, seconds: float
-) -> dict[str, Any]:
+def _row(contestant: Contestant, way: _Way, results: list[_Result], backend: Backend, seconds: float) -> dict[str, Any]:
     starts = [start for each in results for start in each.starts]
     seen = tally(way.pace, starts, _kept(backend, way.name), seconds)
     return {

@@ -50,7 +50,10 @@ def tally(pace: Pace, starts: Sequence[float], kept: Any, seconds: float) -> Tal
     admitted = _between(ordered, begin, begin + seconds)
     allowed = pace.limit * seconds / pace.period + (pace.burst or 0)
     return Tally(
-        admitted, admitted / allowed, _FULLEST[pace.algorithm](pace, ordered), _AGREES[pace.algorithm](pace, ordered, kept)
+        admitted,
+        admitted / allowed,
+        _FULLEST[pace.algorithm](pace, ordered),
+        _AGREES[pace.algorithm](pace, ordered, kept),
     )
 
 

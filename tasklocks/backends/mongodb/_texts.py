@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from tasklocks import clock
 from tasklocks.backends.base import Change
 from tasklocks.backends.mongodb._expressions import NOW, Step, after, if_
 from tasklocks.backends.mongodb._server import Server
 
 __all__ = ["update"]
 
-_FIRST_PAUSE = 0.001
-_LONGEST_PAUSE = 0.05
+_FIELDS = {"text": 1, "forget_at": 1, "now": NOW}
 
 T = TypeVar("T")
 
 
 def update(server: Server, key: str, change: Change[T]) -> T:
     """See `Backend.update`."""
-    pause = _FIRST_PAUSE
+    old, now = _read(server, key)
     while True:
-        old, now = _read(server, key)
         new, keep, answer = change(old, now)
-        if new == old or _written(server, key, old, new, keep):
+        if new == old:
             return answer
-        clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        # A mark of this write: a step whose answer was lost is done again, and finds its own text, not the old one.
+        mark = secrets.token_hex(8)
+        found = _written(server, key, old, new, keep=keep, mark=mark)
+        if found["by"] == mark:
+            return answer
+        # Somebody was faster, and their text has come with the answer. Without a pause: it would be old after one.
+        old, now = _live(found)
 
 
 def _read(server: Server, key: str) -> tuple[str, float]:
-    found = server.look(key, {"text": 1, "forget_at": 1, "now": NOW})
-    if found is None:
-        return "", server.time()
+    found = server.look(key, _FIELDS)
+    return ("", server.time()) if found is None else _live(found)
+
+
+def _live(found: Mapping[str, Any]) -> tuple[str, float]:
     now = int(found["now"])
-    live = int(found.get("forget_at", 0)) > now
-    return str(found["text"]) if live else "", now / 1000
+    return str(found["text"]) if int(found.get("forget_at", 0)) > now else "", now / 1000
 
 
-def _written(server: Server, key: str, old: str, new: str, keep: float) -> bool:
-    """Replace `old` by `new`, unless somebody was faster."""
-    # A mark of this write: a step whose answer was lost is done again, and finds its own text instead of the old one.
-    mark = secrets.token_hex(8)
+def _written(server: Server, key: str, old: str, new: str, *, keep: float, mark: str) -> Mapping[str, Any]:
+    """Replace `old` by `new`, unless somebody was faster; return what is there then."""
     text = if_({"$gt": ["$forget_at", NOW]}, "$text", "")
     swapped = {"text": {"$literal": new}, "forget_at": after(keep), "by": mark}
     same = {"$eq": [text, {"$literal": old}]}
     stage = {"$set": {field: if_(same, value, f"${field}") for field, value in swapped.items()}}
-    found = server.step(key, Step([stage], {"_id": 0, "by": 1}, make=True))
-    return found is not None and found.get("by") == mark
+    return server.step(key, Step([stage], {**_FIELDS, "_id": 0, "by": 1}, make=True)) or {}
