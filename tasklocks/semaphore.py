@@ -146,6 +146,8 @@ def check_ttl(ttl: float, backend: Backend, where: str) -> float:
 def connected(backend: str | Backend | None, where: str) -> Backend:
     """Return the backend that is meant; else raise `ConfigurationError`, with the setting that names it."""
     if backend is not None and not isinstance(backend, str):
+        if not hasattr(backend, "capabilities"):
+            raise ConfigurationError(f"{where}: backend must be a URL or what connect returns, not {backend!r}")
         return backend
     try:
         return connect(backend)

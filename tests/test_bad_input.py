@@ -28,6 +28,22 @@ def app(new_backend_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) 
     return local_app(monkeypatch, new_backend_url("memory"))
 
 
+@pytest.mark.parametrize("backend", [42, b"redis://", object()])
+def test_a_backend_that_is_none_is_refused(backend):
+    with pytest.raises(ConfigurationError, match=r"^limit 'report': backend must be a URL or what connect returns"):
+        Lock("report", backend=backend)
+
+
+def test_a_class_without_a_name_is_named_in_full(app):
+    class Nameless(LockedTask):
+        def locked_run(self) -> None: ...
+
+    with pytest.raises(
+        ConfigurationError, match=r"^task tests\.test_bad_input\..*Nameless: a LockedTask needs lock_name"
+    ):
+        app.register_task(Nameless())
+
+
 class Starting:
     """A worker that is about to start."""
 

@@ -100,9 +100,9 @@ def _guard_function(cls: type[LockedTask], app: Celery) -> None:
     """Put the limit around the function that `@app.task` was given."""
     given = vars(cls)["run"]
     function = given.__func__ if isinstance(given, staticmethod) else given
-    check_runs_when_called(function, f"task {cls.name}")
+    check_runs_when_called(function, _where(cls))
     signature = inspect.signature(function)
-    spec = make_spec(_function_name(cls, app), _options(cls), signature, f"task {cls.name}")
+    spec = make_spec(_function_name(cls, app), _options(cls), signature, _where(cls))
     guarded = limited(function, spec, signature)
     setattr(cls, "run", staticmethod(guarded) if isinstance(given, staticmethod) else guarded)  # noqa: B010 - not a method
     setattr(cls, LIMITS, getattr(guarded, LIMITS))
@@ -111,9 +111,9 @@ def _guard_function(cls: type[LockedTask], app: Celery) -> None:
 def _guard_class(cls: type[LockedTask]) -> None:
     """Make the limit from the class's attributes."""
     if cls.run is not LockedTask.run:
-        raise ConfigurationError(f"task {cls.name}: define locked_run, not run: run takes the lease and calls it")
-    check_runs_when_called(cls.locked_run, f"task {cls.name}")
-    spec = make_spec(_required_name(cls), _options(cls), inspect.signature(cls.locked_run), f"task {cls.name}")
+        raise ConfigurationError(f"{_where(cls)}: define locked_run, not run: run takes the lease and calls it")
+    check_runs_when_called(cls.locked_run, _where(cls))
+    spec = make_spec(_required_name(cls), _options(cls), inspect.signature(cls.locked_run), _where(cls))
     setattr(cls, LIMITS, (spec,))
     cls.__header__ = staticmethod(head_from_fun(cls.locked_run, bound=True))
 
@@ -131,8 +131,13 @@ def _function_name(cls: type[LockedTask], app: Celery) -> str | Callable[..., st
 
 def _required_name(cls: type[LockedTask]) -> str | Callable[..., str]:
     if not cls.lock_name:
-        raise ConfigurationError(f"task {cls.name}: a LockedTask needs lock_name")
+        raise ConfigurationError(f"{_where(cls)}: a LockedTask needs lock_name")
     return cls.lock_name
+
+
+def _where(cls: type[LockedTask]) -> str:
+    # Celery makes a name only after it has bound the class.
+    return f"task {cls.name or f'{cls.__module__}.{cls.__qualname__}'}"
 
 
 def _options(cls: type[LockedTask]) -> LockOptions:
