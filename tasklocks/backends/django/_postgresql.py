@@ -1,0 +1,175 @@
+"""Limits in a PostgreSQL database: a step is a few statements that travel together, see `_steps`.
+
+Time is the server's (`clock_timestamp()`); a release tells the next in line by `NOTIFY`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from tasklocks import clock
+from tasklocks.backends.base import Change, ReservesByUpdate
+from tasklocks.backends.django import CAPABILITIES, _steps
+from tasklocks.backends.django._database import Target
+from tasklocks.backends.django._ears import Ears, Listener
+from tasklocks.backends.django._links import Links
+from tasklocks.errors import AnswerLost
+from tasklocks.fork import PerProcess
+from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Waiter
+
+__all__ = ["PostgresLimits"]
+
+_PRUNE_EVERY = 1000
+_RENEWED_AT_ONCE = 200  # PostgreSQL has room for some thousand locks
+
+T = TypeVar("T")
+
+
+class PostgresLimits(ReservesByUpdate):
+    """The limits of all processes that use the same database under the same prefix."""
+
+    capabilities = CAPABILITIES["postgresql"]
+
+    def __init__(self, target: Target, prefix: str) -> None:
+        self._target = target
+        self._prefix = prefix
+        self._links = PerProcess(lambda: Links(target))
+        self._ears = PerProcess(lambda: Ears(self._links().connect))
+        # Not from 0: processes that live for a few steps only must prune now and then, too.
+        self._count = itertools.count(random.randrange(_PRUNE_EVERY))  # noqa: S311 - nothing secret
+        weakref.finalize(self, _close, self._links, self._ears)
+
+    def __repr__(self) -> str:
+        return f"PostgresLimits({self._target.alias!r})"
+
+    def acquire(self, request: AcquireRequest) -> Grant | Busy:
+        """See `Backend.acquire`."""
+        key = self._key(request.name)
+        if request.place is not None and request.place.address:
+            self._ears().expect(request, key)
+        asked_at = clock.now()
+        was, answer = map(json.loads, self._run(_steps.acquire(key, request)))
+        return _answer(request, was[0], answer, asked_at)
+
+    def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
+        """See `Backend.renew`."""
+        parts = (grants[start : start + _RENEWED_AT_ONCE] for start in range(0, len(grants), _RENEWED_AT_ONCE))
+        return [grant for part in parts for grant in self._renewed(part)]
+
+    def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
+        """See `Backend.release`."""
+        step = _steps.release(self._key(name), owner, keep)
+        try:
+            return self._links().run(step)[0] == "1"
+        except AnswerLost:
+            self._links().run(step)
+            # Ended by this try, or by the first one, whose answer is all that was lost.
+            return True
+
+    def force_release(self, name: str, owner: str | None = None) -> int:
+        """See `Backend.force_release`."""
+        return int(self._run(_steps.force_release(self._key(name), owner))[0])
+
+    def inspect(self, name: str) -> LimitState:
+        """See `Backend.inspect`."""
+        capacity, hold, holders, waiters = json.loads(self._run(_steps.inspect(self._key(name)))[0])
+        return LimitState(
+            name,
+            capacity or 0,
+            tuple(Holder(*row) for row in holders or ()),
+            tuple(_waiter(*row) for row in waiters or ()),
+            hold,
+        )
+
+    def update(self, name: str, change: Change[T]) -> T:
+        """See `Backend.update`."""
+        key = self._key(name)
+        with self._links().link() as ask:
+            now, text = json.loads(ask(["BEGIN", *_steps.read_text(key)])[0])
+            new, keep, answer = change(text or "", now)
+            ask([*(_steps.write_text(key, new, keep) if new != (text or "") else []), "COMMIT"])
+            return answer
+
+    def listen(self, owner: str) -> Listener:
+        """See `Backend.listen`."""
+        return self._ears().listener()
+
+    @property
+    def listening(self) -> bool:
+        """Whether the connection to listen at stands."""
+        ears = self._ears.peek()
+        return ears is not None and ears.open
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        _close(self._links, self._ears)
+
+    def _key(self, name: str) -> str:
+        return _steps.key_of(self._prefix, name)
+
+    def _renewed(self, grants: Sequence[Grant]) -> list[Grant | None]:
+        step = _steps.renew([self._key(grant.name) for grant in grants], grants)
+        asked_at = clock.now()
+        answers = self._run(step)
+        found = {number: lease for number, *lease in json.loads(answers[0])} if answers else {}
+        return [_renewed(grant, found.get(number), asked_at) for number, grant in enumerate(grants)]
+
+    def _run(self, statements: Sequence[str]) -> list[str]:
+        if next(self._count) % _PRUNE_EVERY == 0:
+            self._prune()
+        try:
+            return self._links().run(statements)
+        except AnswerLost:
+            # A server that restarted closed the connections. Every step but a release may be done twice.
+            return self._links().run(statements)
+
+    def _prune(self) -> None:
+        """Forget what is old, a bounded number at once."""
+        with self._links().link() as ask:
+            idle = ask(["BEGIN", *_steps.idle()])
+            ask([*(_steps.forget(json.loads(idle[0])) if idle else []), "COMMIT"])
+
+
+def _close(links: PerProcess[Links], ears: PerProcess[Ears]) -> None:
+    for mine in (ears.take(), links.take()):
+        if mine is not None:
+            mine.close()
+
+
+def _answer(request: AcquireRequest, was: int | None, answer: list[Any], asked_at: float) -> Grant | Busy:
+    now, lease, *busy = answer
+    changed = was if was not in (None, request.capacity) else None
+    if lease is None:
+        return _busy(now, busy, changed, asked_at)
+    permits, token, expires = lease
+    return Grant(request.name, request.owner, permits, request.ttl, token, asked_at + expires - now, changed)
+
+
+def _busy(now: float, busy: list[Any], changed: int | None, asked_at: float) -> Busy:
+    capacity, hold, first, ahead, holders = busy
+    return Busy(
+        retry_after=None if first is None else first - now,
+        ahead=ahead,
+        holders=tuple(Holder(*row) for row in holders or ()),
+        capacity=capacity,
+        usual_hold=hold,
+        server_time=now,
+        asked_at=asked_at,
+        capacity_was=changed,
+    )
+
+
+def _renewed(grant: Grant, lease: list[int] | None, asked_at: float) -> Grant | None:
+    if lease is None:
+        return None
+    permits, token = lease
+    return Grant(grant.name, grant.owner, permits, grant.ttl, token, asked_at + grant.ttl)
+
+
+def _waiter(ticket: str, permits: int, since: float, away: int, info: str) -> Waiter:
+    return Waiter(ticket, permits, since, not away, info)

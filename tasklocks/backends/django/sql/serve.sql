@@ -1,0 +1,30 @@
+-- Grant free permits to the listening waiters at the head of the line, in order, until one does not fit, and tell
+-- them. Since all need at least one permit, those who fit are those up to whom the sum of permits is not above what is
+-- free. Their ears hear of it when the transaction is committed.
+WITH line AS (
+    SELECT name, owner, permits, ttl, address, info,
+           sum(permits) OVER (PARTITION BY name ORDER BY seq) AS needed,
+           row_number() OVER (PARTITION BY name ORDER BY seq) AS nth
+    FROM tasklocks_waiters WHERE name IN ({keys}) AND away = 0
+), room AS (
+    SELECT l.name, l.capacity - coalesce(sum(h.permits), 0) AS free,
+           greatest(l.token, max(h.token), ({now} * 1e6)::bigint - 1) AS last
+    FROM tasklocks_limits l LEFT JOIN tasklocks_leases h ON h.name = l.name
+    WHERE l.name IN ({keys}) AND EXISTS (SELECT FROM line) GROUP BY l.id
+), served AS (
+    SELECT line.*, last + nth AS token FROM line JOIN room ON room.name = line.name WHERE needed <= free
+), gone AS (
+    DELETE FROM tasklocks_waiters w USING served s WHERE w.name = s.name AND w.ticket = s.owner
+), given AS (
+    INSERT INTO tasklocks_leases AS h (name, owner, permits, token, granted, expires, closed, info)
+    SELECT name, owner, permits, token, {now}, {now} + least(ttl, {grant_ttl}), 0, info FROM served
+    ON CONFLICT (name, owner) DO UPDATE
+    SET permits = excluded.permits, token = excluded.token, granted = excluded.granted, expires = excluded.expires,
+        closed = 0, info = excluded.info
+    RETURNING h.name, h.owner, h.permits, h.token, h.expires
+)
+SELECT pg_notify(
+    split_part(s.address, '.', 1),
+    concat_ws(' ', split_part(s.address, '.', 2), g.token, g.expires, g.permits, g.name)
+)
+FROM given g JOIN served s ON s.name = g.name AND s.owner = g.owner WHERE s.address <> ''

@@ -1,0 +1,4 @@
+"""System checks."""
+
+
+def register() -> None: ...

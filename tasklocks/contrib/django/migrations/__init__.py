@@ -1,0 +1,1 @@
+"""The tables of the `django://` backend, as they came to be."""
