@@ -19,6 +19,7 @@ __all__ = [
     "Holder",
     "LimitState",
     "Pace",
+    "Page",
     "Place",
     "Refused",
     "ReserveRequest",
@@ -195,6 +196,21 @@ class LimitState:
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
     usual_hold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of what a backend keeps.
+
+    Attributes:
+        limits: limits, also those that nobody uses now but that are not forgotten yet.
+        texts: small texts, such as the states of rate limits: name and content.
+        after: where to go on; empty: that was all.
+    """
+
+    limits: tuple[LimitState, ...]
+    texts: tuple[tuple[str, str], ...]
+    after: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from sqlite3 import Cursor
 
 from tasklocks.backends import _sqlite_line as line
+from tasklocks.backends._sqlite_texts import end_of
 from tasklocks.backends.base import GRANT_TTL, RETENTION, moving_average
 from tasklocks.types import Holder, LimitState, Waiter
 
-__all__ = ["SCHEMA", "Knock", "Limit", "holders", "inspect", "look", "prune"]
+__all__ = ["SCHEMA", "Knock", "Limit", "holders", "inspect", "inspect_behind", "look", "prune"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ WHERE name = ? AND expires > ? ORDER BY token LIMIT ?"""
 _WAITERS = """
 SELECT ticket, permits, since, away, info FROM tasklocks_waiters
 WHERE name = ? AND until > ? ORDER BY away, seq"""
+
+_BEHIND = "SELECT name FROM tasklocks_limits WHERE name > ? AND name < ? ORDER BY name LIMIT ?"
 
 _PRUNED_AT_ONCE = 1000
 
@@ -242,6 +245,12 @@ def inspect(db: Cursor, key: str, name: str, now: float) -> LimitState:
         for ticket, permits, since, away, info in db.execute(_WAITERS, (key, now))
     )
     return LimitState(name, limit.capacity, holders(db, key, now), waiters, limit.usual_hold)
+
+
+def inspect_behind(db: Cursor, prefix: str, name: str, most: int, now: float) -> list[LimitState]:
+    """Return the first limits behind `name`."""
+    keys = [key for (key,) in db.execute(_BEHIND, (prefix + name, end_of(prefix), most)).fetchall()]
+    return [inspect(db, key, key[len(prefix) :], now) for key in keys]
 
 
 def prune(db: Cursor, after: str, now: float) -> str:

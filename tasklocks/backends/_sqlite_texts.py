@@ -8,11 +8,12 @@ from typing import TypeVar
 
 from tasklocks.backends.base import Change
 
-__all__ = ["forget_old", "update"]
+__all__ = ["behind", "end_of", "forget_old", "update"]
 
 T = TypeVar("T")
 
 _READ = "SELECT text FROM tasklocks_texts WHERE name = ? AND until > ?"
+_BEHIND = "SELECT name, text FROM tasklocks_texts WHERE name > ? AND name < ? AND until > ? ORDER BY name LIMIT ?"
 _WRITE = "INSERT OR REPLACE INTO tasklocks_texts (name, text, until) VALUES (?, ?, ?)"
 _FORGET = "DELETE FROM tasklocks_texts WHERE name IN (SELECT name FROM tasklocks_texts WHERE until <= ? LIMIT 1000)"
 
@@ -26,6 +27,17 @@ def update(db: Cursor, key: str, change: Change[T]) -> T:
     if not found or text != found[0]:
         db.execute(_WRITE, (key, text, now + keep))
     return answer
+
+
+def behind(db: Cursor, prefix: str, name: str, most: int) -> list[tuple[str, str]]:
+    """Return name and content of the first texts behind `name`."""
+    rows = db.execute(_BEHIND, (prefix + name, end_of(prefix), time.time(), most))
+    return [(key[len(prefix) :], text) for key, text in rows]
+
+
+def end_of(prefix: str) -> str:
+    """Return what comes right behind all keys of a prefix, which ends with a colon."""
+    return prefix[:-1] + ";"
 
 
 def forget_old(db: Cursor) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from tasklocks.rates import RateState
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Refused, ReserveRequest, Slot
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Slot
 
 __all__ = [
     "GRANT_TTL",
@@ -109,6 +109,18 @@ class Backend(Protocol):
 
     def inspect(self, name: str) -> LimitState:
         """Return all that is known about the limit; changes nothing that others can see."""
+
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """Return some of what is kept under this prefix, for people who look; changes nothing that others can see.
+
+        Going on from page to page shows all that is there from the first to the last one; what comes or goes
+        meanwhile may be missing, or be there twice. No page keeps the store from its other work for long, and
+        whoever takes leases pays nothing for it: there is no list to be kept.
+
+        Args:
+            after: where the page before ended; empty: from the start.
+            most: about how many to look at; a page may have fewer, even none, and not be the last.
+        """
 
     def update(self, name: str, change: Change[T]) -> T:
         """Replace the text that is kept under `name` by what `change` makes of it, and return its answer.

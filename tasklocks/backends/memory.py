@@ -8,87 +8,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nsmallest
 from typing import TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.base import (
-    GRANT_TTL,
-    HOLDERS_SHOWN,
-    RETENTION,
-    Change,
-    ReservesByUpdate,
-    moving_average,
-)
+from tasklocks.backends._memory_limit import Lease, Limit, Waiting
+from tasklocks.backends.base import HOLDERS_SHOWN, RETENTION, Change, ReservesByUpdate, moving_average
+from tasklocks.backends.paging import page
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, Holder, LimitState, Place, Waiter
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, Holder, LimitState, Page, Place, Waiter
 
 __all__ = ["MemoryBackend"]
 
 _PRUNE_EVERY = 1000
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Lease:
-    permits: int
-    token: int
-    since: float
-    expires: float
-    info: str
-    closed: bool = False
-
-
-@dataclass(slots=True)
-class _Waiting:
-    request: AcquireRequest
-    since: float
-    until: float
-
-
-@dataclass(slots=True)
-class _Limit:
-    capacity: int = 0
-    token: int = 0
-    usual_hold: float | None = None
-    used_at: float = 0.0
-    leases: dict[str, _Lease] = field(default_factory=dict)
-    queue: dict[str, _Waiting] = field(default_factory=dict)
-    away: dict[str, _Waiting] = field(default_factory=dict)
-
-    def free(self) -> int:
-        return self.capacity - sum(lease.permits for lease in self.leases.values())
-
-    def grant(self, request: AcquireRequest, now: float, ttl: float) -> _Lease:
-        self.token = max(self.token + 1, time.time_ns() // 1000)
-        lease = _Lease(request.permits, self.token, time.time(), now + ttl, request.info)
-        self.leases[request.owner] = lease
-        if request.place is not None:
-            self.away.pop(request.place.ticket, None)
-        return lease
-
-    def settle(self, now: float) -> list[str]:
-        """Drop what is over, grant to the head of the line; return who was granted."""
-        self.leases = {owner: lease for owner, lease in self.leases.items() if lease.expires > now}
-        self.queue = {owner: each for owner, each in self.queue.items() if each.until > now}
-        self.away = {ticket: each for ticket, each in self.away.items() if each.until > now}
-        granted = []
-        while self.queue:
-            owner, head = next(iter(self.queue.items()))
-            if head.request.permits > self.free():
-                break
-            del self.queue[owner]
-            self.grant(head.request, now, min(head.request.ttl, GRANT_TTL))
-            granted.append(owner)
-        return granted
-
-    def idle_since(self, now: float) -> float:
-        # Not whether there are any: nobody drops what ends on a limit that is not asked for again.
-        ends = [each.expires for each in self.leases.values()]
-        ends += [each.until for line in (self.queue, self.away) for each in line.values()]
-        return now - max([self.used_at, *ends])
 
 
 class _Listener:
@@ -113,14 +48,14 @@ class _Store:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.limits: dict[str, _Limit] = {}
+        self.limits: dict[str, Limit] = {}
         self.listeners: dict[str, _Listener] = {}
         self.texts: dict[str, tuple[str, float]] = {}
         self.steps = 0
 
-    def settled(self, name: str, now: float) -> _Limit:
+    def settled(self, name: str, now: float) -> Limit:
         """Return the limit, settled, with the waiters that were granted woken."""
-        limit = self.limits.setdefault(name, _Limit())
+        limit = self.limits.setdefault(name, Limit())
         limit.used_at = now
         self.wake(limit.settle(now))
         self.steps += 1
@@ -151,7 +86,7 @@ class MemoryBackend(ReservesByUpdate):
         """See `Backend.acquire`."""
         store, now = self._store(), clock.now()
         with store.lock:
-            limit = store.limits.setdefault(request.name, _Limit())
+            limit = store.limits.setdefault(request.name, Limit())
             changed = None if limit.capacity in (0, request.capacity) else limit.capacity
             limit.capacity = request.capacity
             store.settled(request.name, now)
@@ -199,14 +134,20 @@ class MemoryBackend(ReservesByUpdate):
         """See `Backend.inspect`."""
         store, now = self._store(), clock.now()
         with store.lock:
-            limit = store.limits.get(name) or _Limit()
-            waiters = [*limit.queue.items(), *limit.away.items()]
-            return LimitState(
-                name,
-                limit.capacity,
-                _holders(limit, now),
-                tuple(_waiter(ticket, each) for ticket, each in waiters if each.until > now),
-                limit.usual_hold,
+            return _state(name, store.limits.get(name) or Limit(), now)
+
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+        store, now = self._store(), clock.now()
+        with store.lock:
+            texts = {name: text for name, (text, until) in store.texts.items() if until > time.time()}
+            return page(
+                after,
+                most,
+                lambda name, some: [
+                    _state(each, store.limits[each], now) for each in _behind(store.limits, name, some)
+                ],
+                lambda name, some: [(each, texts[each]) for each in _behind(texts, name, some)],
             )
 
     def update(self, name: str, change: Change[T]) -> T:
@@ -231,19 +172,19 @@ class MemoryBackend(ReservesByUpdate):
         """Do nothing: there are no connections, and the limits live as long as the process."""
 
 
-def _take_place(limit: _Limit, request: AcquireRequest, now: float) -> int:
+def _take_place(limit: Limit, request: AcquireRequest, now: float) -> int:
     """Enter or refresh the place that the request asks for; return how many are in front."""
     place = request.place
     if place is None:
         return len(limit.queue) + len(limit.away)
     line = limit.away if place.address is None else limit.queue
-    seat = line.setdefault(place.ticket, _Waiting(request, time.time(), 0.0))
+    seat = line.setdefault(place.ticket, Waiting(request, time.time(), 0.0))
     seat.request, seat.until = request, now + place.keep
     in_front = list(line).index(place.ticket)
     return in_front if line is limit.queue else len(limit.queue) + in_front
 
 
-def _granted(request: AcquireRequest, lease: _Lease, changed: int | None) -> Grant:
+def _granted(request: AcquireRequest, lease: Lease, changed: int | None) -> Grant:
     return Grant(
         request.name,
         request.owner,
@@ -255,7 +196,7 @@ def _granted(request: AcquireRequest, lease: _Lease, changed: int | None) -> Gra
     )
 
 
-def _busy(limit: _Limit, ahead: int, now: float, changed: int | None) -> Busy:
+def _busy(limit: Limit, ahead: int, now: float, changed: int | None) -> Busy:
     ends = [lease.expires - now for lease in limit.leases.values()]
     return Busy(
         retry_after=min(ends, default=None),
@@ -269,7 +210,7 @@ def _busy(limit: _Limit, ahead: int, now: float, changed: int | None) -> Busy:
     )
 
 
-def _renewed(limit: _Limit, grant: Grant, now: float) -> Grant | None:
+def _renewed(limit: Limit, grant: Grant, now: float) -> Grant | None:
     lease = limit.leases.get(grant.owner)
     if lease is None or lease.closed:
         return None
@@ -277,7 +218,7 @@ def _renewed(limit: _Limit, grant: Grant, now: float) -> Grant | None:
     return Grant(grant.name, grant.owner, lease.permits, grant.ttl, lease.token, lease.expires)
 
 
-def _holders(limit: _Limit, now: float) -> tuple[Holder, ...]:
+def _holders(limit: Limit, now: float) -> tuple[Holder, ...]:
     return tuple(
         Holder(owner, lease.permits, lease.token, lease.since, lease.expires - now, lease.info)
         for owner, lease in limit.leases.items()
@@ -285,10 +226,20 @@ def _holders(limit: _Limit, now: float) -> tuple[Holder, ...]:
     )
 
 
-def _waiter(ticket: str, seat: _Waiting) -> Waiter:
+def _waiter(ticket: str, seat: Waiting) -> Waiter:
     place: Place | None = seat.request.place
     listening = place is not None and place.address is not None
     return Waiter(ticket, seat.request.permits, seat.since, listening, seat.request.info)
+
+
+def _state(name: str, limit: Limit, now: float) -> LimitState:
+    seats = [*limit.queue.items(), *limit.away.items()]
+    waiters = tuple(_waiter(ticket, each) for ticket, each in seats if each.until > now)
+    return LimitState(name, limit.capacity, _holders(limit, now), waiters, limit.usual_hold)
+
+
+def _behind(names: Iterable[str], name: str, most: int) -> list[str]:
+    return nsmallest(most, (each for each in names if each > name))
 
 
 def _discard(listeners: dict[str, _Listener], owner: str) -> None:

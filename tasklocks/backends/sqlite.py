@@ -27,12 +27,13 @@ from urllib.parse import parse_qsl, unquote
 from tasklocks.backends import _sqlite_line as line
 from tasklocks.backends import _sqlite_texts as texts
 from tasklocks.backends._sqlite_ears import PUSH, Ears, Listener, Sleeper
-from tasklocks.backends._sqlite_limit import Knock, Limit, holders, inspect, look, prune
+from tasklocks.backends._sqlite_limit import Knock, Limit, holders, inspect, inspect_behind, look, prune
 from tasklocks.backends._sqlite_store import Store
 from tasklocks.backends.base import HOLDERS_SHOWN, Change, ReservesByUpdate
+from tasklocks.backends.paging import page
 from tasklocks.errors import BackendUnavailable, ConfigurationError
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page
 
 __all__ = ["SQLiteBackend", "SQLiteLimits"]
 
@@ -93,6 +94,19 @@ class SQLiteLimits(ReservesByUpdate):
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
         return self._store().read(lambda db, now: inspect(db, self._prefix + name, name, now))
+
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+
+        def read(db: Cursor, now: float) -> Page:
+            return page(
+                after,
+                most,
+                lambda name, some: inspect_behind(db, self._prefix, name, some, now),
+                lambda name, some: texts.behind(db, self._prefix, name, some),
+            )
+
+        return self._store().read(read)
 
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""

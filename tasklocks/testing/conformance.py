@@ -22,6 +22,7 @@ from tasklocks.testing.leftovers import *  # noqa: F403
 from tasklocks.testing.locks import *  # noqa: F403
 from tasklocks.testing.model import *  # noqa: F403
 from tasklocks.testing.names import *  # noqa: F403
+from tasklocks.testing.pages import *  # noqa: F403
 from tasklocks.testing.processes import *  # noqa: F403
 from tasklocks.testing.restarts import *  # noqa: F403
 from tasklocks.testing.texts import *  # noqa: F403

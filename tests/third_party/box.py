@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tasklocks.backends.base import Change, ReservesByUpdate
 from tasklocks.backends.memory import MemoryBackend
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page
 
 T = TypeVar("T")
 
@@ -52,6 +52,9 @@ class BoxBackend(ReservesByUpdate):
 
     def inspect(self, name: str) -> LimitState:
         return self._limits.inspect(name)
+
+    def page(self, after: str = "", most: int = 200) -> Page:
+        return self._limits.page(after, most)
 
     def update(self, name: str, change: Change[T]) -> T:
         return self._limits.update(name, change)

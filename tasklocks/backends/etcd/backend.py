@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from tasklocks import clock
@@ -16,14 +17,15 @@ from tasklocks.backends.etcd.ending import drop_lapsed, force_release, release
 from tasklocks.backends.etcd.gateway import Gateway
 from tasklocks.backends.etcd.keys import Keys
 from tasklocks.backends.etcd.line import Line
-from tasklocks.backends.etcd.ops import LeaseGoneError, Range, Transport, Txn, prefix_end
+from tasklocks.backends.etcd.listing import page
+from tasklocks.backends.etcd.ops import LeaseGoneError, Range, Rows, Transport, Txn, prefix_end
 from tasklocks.backends.etcd.renewing import renew
 from tasklocks.backends.etcd.sessions import MIN_TTL
 from tasklocks.backends.etcd.showing import holder
 from tasklocks.backends.etcd.store import Store, sorted_out
 from tasklocks.errors import BackendUnavailable
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Waiter
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Waiter
 
 __all__ = ["EtcdBackend"]
 
@@ -79,6 +81,10 @@ class EtcdBackend(ReservesByUpdate):
         """See `Backend.inspect`."""
         return self._step(lambda store: _inspect(store, name))
 
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+        return self._step(lambda store: page(store, partial(_state, store), after, most))
+
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""
         return self._step(lambda store: store.texts.update(store.keys.text(name), change))
@@ -124,7 +130,11 @@ def _close(stores: PerProcess[Store]) -> None:
 def _inspect(store: Store, name: str) -> LimitState:
     keys = store.keys.limit(name)
     reply = store.transport.txn(Txn((), (Range(keys.all, prefix_end(keys.all)),)))
-    line = _without_lapsed(store, name, sorted_out(keys, "", reply.revision, reply.rows[0]))
+    return _state(store, name, reply.revision, reply.rows[0])
+
+
+def _state(store: Store, name: str, revision: int, rows: Rows) -> LimitState:
+    line = _without_lapsed(store, name, sorted_out(store.keys.limit(name), "", revision, rows))
     holders = [holder(store, name, entry, line, clock.now()) for entry in line.holders]
     listening = [
         Waiter(entry.owner, entry.permits, entry.joined, True, entry.info) for entry in line.entries[line.served :]

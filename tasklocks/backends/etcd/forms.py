@@ -61,7 +61,8 @@ def _operation(op: Op) -> Json:
             return {"request_delete_range": _keys(op)}
         case Range():
             form = _keys(op)
-            if op.end:
+            # Without a target they come by key, and a limit then keeps etcd from reading the rest.
+            if op.end and not op.by_key:
                 form |= {"sort_target": "CREATE", "sort_order": "ASCEND"}
             if op.limit:
                 form["limit"] = str(op.limit)

@@ -84,6 +84,21 @@ class Keys:
         root = self._prefix + _escaped(name) + b"/"
         return LimitKeys(root, root + b"limit", root + b"hold", root + b"line/", root + b"away/")
 
+    @property
+    def everything(self) -> bytes:
+        """What all keys begin with."""
+        return self._prefix
+
+    def folder_of(self, key: bytes) -> tuple[bytes, str]:
+        """Return what all keys of the same limit begin with, and the limit's name, which is empty if there is none."""
+        name = key[len(self._prefix) :].partition(b"/")[0]
+        return self._prefix + name + b"/", _unescaped(name)
+
+    def text_named(self, key: bytes) -> str | None:
+        """Return the name of the text at a key; None if none is kept there."""
+        texts = self.text("")
+        return _unescaped(key[len(texts) :]) if key.startswith(texts) else None
+
     def text(self, name: str) -> bytes:
         """Return the key of a text."""
         return self._prefix + b"/texts/" + _escaped(name)
@@ -252,5 +267,8 @@ def _escaped(text: str) -> bytes:
 
 
 def _last_part(key: bytes) -> str:
-    text = key.rpartition(b"/")[2].decode(errors="replace")
-    return text.replace("%2F", "/").replace("%25", "%")
+    return _unescaped(key.rpartition(b"/")[2])
+
+
+def _unescaped(part: bytes) -> str:
+    return part.decode(errors="replace").replace("%2F", "/").replace("%25", "%")

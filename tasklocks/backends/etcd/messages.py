@@ -58,6 +58,8 @@ def _range(op: Range) -> Any:
     order, target = rpc.RangeRequest.SortOrder, rpc.RangeRequest.SortTarget
     if not op.end:
         return rpc.RangeRequest(key=op.key)
+    if op.by_key:
+        return rpc.RangeRequest(key=op.key, range_end=op.end, limit=op.limit)
     return rpc.RangeRequest(
         key=op.key,
         range_end=op.end,

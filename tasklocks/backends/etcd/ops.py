@@ -60,11 +60,12 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Read a key, or all up to `end`, in the order in which they were created; at most `limit` if not 0."""
+    """Read a key, or all up to `end`, in the order in which they were created, or of keys; at most `limit` if not 0."""
 
     key: bytes
     end: bytes = b""
     limit: int = 0
+    by_key: bool = False
 
 
 Op = Put | Delete | Range

@@ -17,7 +17,7 @@ from tasklocks.backends.etcd.keys import number
 from tasklocks.backends.etcd.ops import Compare, KeyValue, LeaseGoneError, Put, Range, Transport, Txn
 from tasklocks.backends.etcd.sessions import Sessions
 
-__all__ = ["Texts"]
+__all__ = ["Texts", "live_text"]
 
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
@@ -39,7 +39,7 @@ class Texts:
         pause = _FIRST_PAUSE
         kvs = self._transport.txn(Txn((), (Range(key),))).rows[0].kvs
         while True:
-            old, mod, now = _live(kvs), kvs[0].mod if kvs else 0, time.time()
+            old, mod, now = live_text(kvs), kvs[0].mod if kvs else 0, time.time()
             new, keep, answer = change(old, now)
             if new == old:
                 return answer
@@ -67,7 +67,8 @@ class Texts:
         return lease
 
 
-def _live(kvs: tuple[KeyValue, ...]) -> str:
+def live_text(kvs: tuple[KeyValue, ...]) -> str:
+    """Return the text in what was read of its key; empty if there is none, or its time is over."""
     try:
         until, text = json.loads(kvs[0].value) if kvs else (0, "")
     except ValueError:

@@ -14,10 +14,11 @@ from tasklocks.backends.mongodb import _texts as texts
 from tasklocks.backends.mongodb._answers import answer_to, knocks_of, lease_in, renewed, state_of
 from tasklocks.backends.mongodb._ears import Ears, Listener
 from tasklocks.backends.mongodb._expressions import Step
+from tasklocks.backends.mongodb._page import page
 from tasklocks.backends.mongodb._server import Server
 from tasklocks.backends.mongodb._url import read_url
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page
 
 __all__ = ["MongoBackend"]
 
@@ -86,10 +87,13 @@ class MongoBackend(ReservesByUpdate):
         """See `Backend.inspect`."""
         return state_of(name, self._server().look(self._prefix + name, steps.EVERYTHING))
 
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+        return page(self._server(), self._prefix, self._text_key(""), after, most)
+
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""
-        # No prefix has a percent sign that is not followed by 25 or 3A.
-        return texts.update(self._server(), f"{self._prefix[:-1]}%text:{name}", change)
+        return texts.update(self._server(), self._text_key(name), change)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
@@ -103,6 +107,10 @@ class MongoBackend(ReservesByUpdate):
     def close(self) -> None:
         """See `Backend.close`."""
         _close(self._server, self._ears)
+
+    def _text_key(self, name: str) -> str:
+        # No prefix has a percent sign that is not followed by 25 or 3A.
+        return f"{self._prefix[:-1]}%text:{name}"
 
     def _renewed(self, grant: Grant) -> Grant | None:
         asked_at = clock.now()

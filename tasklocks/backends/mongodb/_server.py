@@ -95,6 +95,13 @@ class Server:
         found: list[dict[str, Any]] = reply["cursor"]["firstBatch"]
         return found[0] if found else None
 
+    def behind(self, key: str, end: str, fields: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+        """Return `fields` of the first documents with keys behind `key` and before `end`, in the keys' order."""
+        wish = {"find": LIMITS, "filter": {"_id": {"$gt": key, "$lt": end}}, "projection": fields, "sort": {"_id": 1}}
+        reply = self._ask({**wish, "limit": most, "batchSize": most, "singleBatch": True})
+        found: list[dict[str, Any]] = reply["cursor"]["firstBatch"]
+        return found
+
     def time(self) -> float:
         """Return the server's clock."""
         return int(self._ask({"hello": 1})["localTime"]) / 1000

@@ -10,6 +10,7 @@ A step is one script, so it is atomic and one round trip. All keys of a limit sh
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +19,17 @@ from tasklocks.backends.base import Change, ReservesByUpdate
 from tasklocks.backends.redis import _texts, _url
 from tasklocks.backends.redis._calls import Call, Calls
 from tasklocks.backends.redis._ears import Ears, Listener
-from tasklocks.backends.redis._scripts import ACQUIRE, FORCE_RELEASE, INSPECT, RELEASE, RENEW, Script, micros, packed
+from tasklocks.backends.redis._scripts import (
+    ACQUIRE,
+    FORCE_RELEASE,
+    INSPECT,
+    PAGE,
+    RELEASE,
+    RENEW,
+    Script,
+    micros,
+    packed,
+)
 from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
 from tasklocks.types import (
@@ -28,6 +39,7 @@ from tasklocks.types import (
     Grant,
     Holder,
     LimitState,
+    Page,
     Place,
     Refused,
     ReserveRequest,
@@ -52,6 +64,8 @@ class RedisBackend(ReservesByUpdate):
         self._where = target.where
         # The first brace ends the prefix and the second the name, so no name reaches into another limit or prefix.
         self._prefix = _escaped(prefix)
+        # One key of each limit and that of each text: `meta` and `text`.
+        self._pattern = re.sub(r"([\\*?\[\]])", r"\\\1", self._prefix) + ":{*}:[mt]e[tx][at]"
         self._calls = PerProcess(lambda: Calls(target))
         self._ears = PerProcess(lambda: Ears(target, self._prefix))
         self._keys_of = functools.lru_cache(maxsize=1024)(self._made_keys)
@@ -95,13 +109,15 @@ class RedisBackend(ReservesByUpdate):
 
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
-        capacity, hold, now, holders, waiters = self._run(self._call(INSPECT, name))
-        return LimitState(
-            name,
-            capacity,
-            tuple(_holder(row, now) for row in holders),
-            tuple(_waiter(row) for row in waiters),
-            float(hold) if hold else None,
+        return _state(name, self._run(self._call(INSPECT, name)))
+
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+        cursor, limits, texts = self._run((PAGE, packed([0]), 0, (after or 0, most, self._pattern)))
+        return Page(
+            tuple(_state(self._name_in(root), row) for root, row in limits),
+            tuple((self._name_in(root), text.decode()) for root, text in texts),
+            "" if cursor == b"0" else cursor.decode(),
         )
 
     def update(self, name: str, change: Change[T]) -> T:
@@ -137,6 +153,9 @@ class RedisBackend(ReservesByUpdate):
     def _run(self, call: Call) -> Any:
         return _twice(lambda: self._calls().run(call))
 
+    def _name_in(self, root: bytes) -> str:
+        return _unescaped(root.decode()[len(self._prefix) + 2 : -1])
+
     def _text_key(self, name: str) -> bytes:
         return _texts.text_key(f"{self._prefix}:{{{_escaped(name)}}}")
 
@@ -157,6 +176,21 @@ def _twice(step: Callable[[], T]) -> T:
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("%7D", "}").replace("%7B", "{").replace("%25", "%")
+
+
+def _state(name: str, row: list[Any]) -> LimitState:
+    capacity, hold, now, holders, waiters = row
+    return LimitState(
+        name,
+        capacity,
+        tuple(_holder(each, now) for each in holders),
+        tuple(_waiter(each) for each in waiters),
+        float(hold) if hold else None,
+    )
 
 
 def _answer(request: AcquireRequest, answer: list[Any], asked_at: float) -> Grant | Busy:

@@ -13,6 +13,7 @@ __all__ = [
     "ACQUIRE",
     "FORCE_RELEASE",
     "INSPECT",
+    "PAGE",
     "READ_TEXT",
     "RELEASE",
     "RENEW",
@@ -61,14 +62,21 @@ def micros(seconds: float) -> int:
     return min(round(seconds * 1_000_000), _FOREVER)
 
 
-def _script(*parts: str) -> Script:
+def _script(*parts: str, about_a_limit: Sequence[str] = ()) -> Script:
+    """Return the script made of the parts; `about_a_limit` becomes a function of it, from a limit's keys."""
     constants = (
         f"local GRANT_TTL, RETENTION = {micros(GRANT_TTL)}, {micros(RETENTION)}\n"
         f"local SHORTER_HOLD_WEIGHT = {SHORTER_HOLD_WEIGHT}\n"
         f"local HOLD_WEIGHT, HOLDERS_SHOWN, DEAF_AT_MOST = {HOLD_WEIGHT}, {HOLDERS_SHOWN}, {_DEAF_AT_MOST}\n"
     )
-    source = "".join([constants, *(_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)]).encode()
+    if about_a_limit:
+        constants += f"local function state_of(KEYS)\n{_joined(about_a_limit)}\nend\n"
+    source = (constants + _joined(parts)).encode()
     return Script(packed([source]), packed([hashlib.sha1(source).hexdigest()]))  # noqa: S324 - as Redis names scripts
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "".join(_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
 
 
 ACQUIRE = _script("start", "acquire_free", "limit", "line", "acquire")
@@ -77,5 +85,6 @@ RELEASE = _script("start", "release_unawaited", "limit", "line", "release")
 FORCE_RELEASE = _script("start", "limit", "line", "force_release")
 INSPECT = _script("start", "limit", "line", "inspect")
 RESERVE = _script("reserve")
+PAGE = _script("page", about_a_limit=("start", "limit", "line", "inspect"))
 READ_TEXT = _script("read_text")
 WRITE_TEXT = _script("write_text")

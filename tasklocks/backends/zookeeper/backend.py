@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tasklocks import clock
 from tasklocks.backends.base import Change, ReservesByUpdate
-from tasklocks.backends.zookeeper import keeping, pruning, texts, turn
+from tasklocks.backends.zookeeper import keeping, listing, pruning, texts, turn
 from tasklocks.backends.zookeeper.known import Known, Seat
 from tasklocks.backends.zookeeper.limit import Limit
 from tasklocks.backends.zookeeper.nodes import digest, prefix_node
@@ -19,7 +19,7 @@ from tasklocks.backends.zookeeper.taking import Wish, take
 from tasklocks.backends.zookeeper.url import Settings, read_url
 from tasklocks.errors import BackendUnavailable
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page
 
 __all__ = ["ZooKeeperBackend"]
 
@@ -130,6 +130,10 @@ class ZooKeeperBackend(ReservesByUpdate):
         """See `Backend.inspect`."""
         return keeping.inspect(self._limit(name))
 
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+        return listing.page(self._usable().session, self.inspect, after, most)
+
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""
         return texts.update(self._limit(name).session, name, change)
@@ -150,11 +154,15 @@ class ZooKeeperBackend(ReservesByUpdate):
         """Take what a waiter was granted; None if nothing was."""
         return turn.woken(self._limit(seat.request.name), seat, since.usual_hold)
 
-    def _limit(self, name: str) -> Limit:
+    def _usable(self) -> _Process:
         process = self._process()
         if not process.session.usable:
             _close(self._process)
             process = self._process()
+        return process
+
+    def _limit(self, name: str) -> Limit:
+        process = self._usable()
         if process.known.strays:
             with contextlib.suppress(BackendUnavailable):
                 keeping.take_back_strays(process.known)

@@ -30,6 +30,7 @@ __all__ = [
     "epoch_of",
     "in_order",
     "limit_node",
+    "name_in",
     "node_name",
     "prefix_node",
     "read",
@@ -175,6 +176,11 @@ def written_header(name: str, header: Header) -> bytes:
     """Return the content of a limit's own node; the name is for people who look at it."""
     said = {"capacity": header.capacity, "usual_hold": header.usual_hold, "lowered": header.lowered}
     return json.dumps({"name": name, **said}).encode()
+
+
+def name_in(content: bytes) -> str:
+    """Return the name of the limit whose own node says this; empty if it says none."""
+    return str(_object(content).get("name", ""))
 
 
 def read_header(content: bytes, version: int) -> Header:

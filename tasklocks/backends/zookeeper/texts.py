@@ -14,9 +14,11 @@ from tasklocks.backends.base import Change
 from tasklocks.backends.zookeeper.nodes import limit_node
 from tasklocks.backends.zookeeper.session import Session, failure, missing
 
-__all__ = ["update"]
+__all__ = ["FOLDER", "named", "update"]
 
-_FOLDER = "texts"
+FOLDER = "texts"
+"""Where they are, below the prefix."""
+
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
 _LOOKED_AFTER = 4
@@ -26,7 +28,7 @@ T = TypeVar("T")
 
 def update(session: Session, name: str, change: Change[T]) -> T:
     """See `Backend.update`."""
-    folder = f"{session.root}/{_FOLDER}"
+    folder = f"{session.root}/{FOLDER}"
     path = f"{folder}/{limit_node(name).partition('/')[2]}"
     pause = _FIRST_PAUSE
     while True:
@@ -34,10 +36,15 @@ def update(session: Session, name: str, change: Change[T]) -> T:
         (found,) = session.ask(session.content(path))
         old = "" if missing(found) else _live(found[0], now)
         new, keep, answer = change(old, now)
-        if new == old or _written(session, folder, path, found, json.dumps([now + keep, new]).encode()):
+        if new == old or _written(session, folder, path, found, json.dumps([now + keep, new, name]).encode()):
             return answer
         clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def named(content: bytes, now: float) -> tuple[str, str]:
+    """Return name and text of a node's content."""
+    return str(_said(content)[2]), _live(content, now)
 
 
 def _written(session: Session, folder: str, path: str, found: Any, content: bytes) -> bool:
@@ -84,5 +91,5 @@ def _said(content: bytes) -> Any:
     try:
         said = json.loads(content)
     except ValueError:
-        return 0.0, ""
-    return said if isinstance(said, list) and len(said) == 2 else (0.0, "")
+        return 0.0, "", ""
+    return said if isinstance(said, list) and len(said) == 3 else (0.0, "", "")
