@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tasklocks import Lease, clock, connect
+from tasklocks import BackendUnavailable, Lease, Lock, clock, connect
 from tasklocks.backends import Backend
 from tests.line import taken
-from tests.processes import eventually
+from tests.processes import eventually, free_port
 from tests.relay import Relay
 
 
@@ -60,3 +60,14 @@ def test_a_holder_whose_backend_answers_after_a_silence_that_is_short_enough_kee
     assert not told
     lease.check()
     assert lease.release()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "mongodb", "etcd", "zookeeper"])
+def test_an_acquire_waits_once_for_a_backend_that_is_not_there_not_for_each_of_its_steps(scheme):
+    backend = connect(f"{scheme}://127.0.0.1:{free_port()}")
+    began = clock.now()
+    with pytest.raises(BackendUnavailable):
+        Lock("report", backend=backend).acquire(timeout=0.1)
+    # The longest time-out of a client is 5 s.
+    assert clock.now() - began < 9
+    backend.close()

@@ -51,6 +51,7 @@ _OUTCOMES = (NoNodeError, NodeExistsError, BadVersionError, NotEmptyError)
 _CLOCK_AGE = (
     30.0  # seconds after which the server is asked for its time again; clocks drift by less than a ms meanwhile
 )
+_GIVEN_UP_FOR = 0.5  # seconds after a wait in vain in which no other step waits for the connection
 
 
 class _CreateContainer(Create2):  # type: ignore[misc]
@@ -97,6 +98,7 @@ class Session:
         self.epoch = 0
         """Which leader's clock the server's time is."""
         self._server_time, self._told_at = 0.0, -_CLOCK_AGE
+        self._given_up_at = -_GIVEN_UP_FOR
         self._client = KazooClient(
             hosts=settings.hosts,
             timeout=settings.session_timeout,
@@ -132,7 +134,8 @@ class Session:
         A node that is missing, there already or of another version is an answer, not an error.
         """
         # Nothing is sent late, after its caller was told that it was not.
-        if not self._connected.wait(self._settings.timeout):
+        if not self._connected.wait(self._patience()):
+            self._given_up_at = clock.now()
             raise self._error(KazooTimeoutError())
         pending = [self.send(request) for request in requests]
         try:
@@ -232,6 +235,10 @@ class Session:
             (stat,) = self.ask(self.write(self.root, b""))
         self._base = (stat.czxid, stat.ctime * 1000)
         self.note_time(stat.mtime, stat.mzxid)
+
+    def _patience(self) -> float:
+        # An acquire is several steps; if there is no connection, one of them waits for it, not each in turn.
+        return 0.0 if clock.now() < self._given_up_at + _GIVEN_UP_FOR else self._settings.timeout
 
     def _heard(self, event: Any) -> None:
         self._on_event(event.path)
