@@ -93,7 +93,8 @@ class Store:
                 cursor = self._ready(deadline)
                 self._patiently(cursor.execute, begin, deadline)
                 answer = work(cursor, clock.now())
-                cursor.execute("COMMIT")
+                # Without a log of its own, as in a file of somebody else's, a commit waits for who is reading.
+                self._patiently(cursor.execute, "COMMIT", deadline)
             except sqlite3.Error as error:
                 self._drop()
                 raise self._translated(error) from error
