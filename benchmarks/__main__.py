@@ -29,7 +29,7 @@ _console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the command line asks for; return 1 if a mutex of ours let two in, else 0."""
+    """Measure what the command line asks for; return 1 if a mutex of ours let two in or a rate too many, else 0."""
     asked = _parser().parse_args(arguments)
     # The first warns of each busy lock, which is what the proof of exclusion wants, the others when a relay is gone.
     for talkative in ("redis_lock", "kazoo", "tasklocks.zookeeper"):
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = targets.checked({name: result.rows for name, result in results.items()})
     _console.print(for_terminal("Promises", targets.COLUMNS, [row for row in rows if row["kept"]]))
     _keep(results, asked)
-    return int(any(row.get("overlaps") for result in results.values() for row in result.rows))
+    rows_of_all = [row for result in results.values() for row in result.rows]
+    return int(any(row.get("overlaps") or row.get("fullest", 0) > 1 for row in rows_of_all))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measured(name: str, plan: Plan) -> Result:
-    measure, facts = MEASURES[name], circumstances(plan)
+    measure = MEASURES[name]
+    facts = circumstances(plan, measure.packages)
     with _console.status(f"{measure.title} …"):
         rows = measure.run(plan)
     _console.print(for_terminal(measure.title, measure.columns, rows))

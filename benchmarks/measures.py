@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import contended, growth, handoff, herd, rates, renewal, uncontended
+from benchmarks import contended, decision, growth, handoff, herd, rates, renewal, uncontended
 from benchmarks.plan import Plan, Scale
 from benchmarks.tables import Column
 
@@ -22,12 +22,14 @@ class Measure:
         run: measures and returns the rows.
         columns: of its table.
         seconds: how long each contestant is measured.
+        packages: distributions whose versions belong to the figures, beyond those of the plan's contestants.
     """
 
     title: str
     run: Callable[[Plan], list[dict[str, Any]]]
     columns: Sequence[Column]
     seconds: Callable[[Scale], float] = lambda scale: scale.seconds
+    packages: Sequence[str] = ()
 
 
 _WHO = (Column("store", "store"), Column("contestant", "contestant"))
@@ -120,5 +122,22 @@ MEASURES: Mapping[str, Measure] = {
             Column("state", "backend's state"),
         ),
         seconds=lambda scale: scale.rate_seconds,
+    ),
+    "decision": Measure(
+        "One decision of a rate limit",
+        decision.measure,
+        (
+            Column("decision", "decision"),
+            Column("contestant", "contestant"),
+            Column("p50_us", "p50 µs", ".1f"),
+            Column("times_floor", "x PING", ".2f"),
+            Column("times_bare", "x bare PING", ".2f"),
+            Column("times_fastest_peer", "x peer", ".2f"),
+            Column("p99_us", "p99 µs", ".0f"),
+            Column("round_trips", "round trips", ".1f"),
+            Column("client_cpu_us", "client CPU µs", ".0f"),
+            Column("server_cpu_us", "server CPU µs", ".0f"),
+        ),
+        packages=decision.PACKAGES,
     ),
 }

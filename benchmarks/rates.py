@@ -24,8 +24,8 @@ __all__ = ["measure"]
 
 _PROCESSES = 8
 _PATIENCE = 60.0
-_LEAD = 2.0
-"""Seconds beyond those that count: a whole window may pass before the first one that is looked at."""
+_LEAD = 1.2
+"""Seconds beyond those that count: most of a window may pass before the first whole one."""
 
 
 @dataclass(frozen=True, slots=True)

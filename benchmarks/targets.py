@@ -102,6 +102,30 @@ def _in_line(store: str, sections: float) -> list[Target]:
     ]
 
 
+def _least(key: str, **where: object) -> Callable[[Rows], float | None]:
+    """Return what finds the smallest `key` of the rows that `where` describes."""
+    return lambda rows: min((row[key] for row in rows if where.items() <= row.items()), default=None)
+
+
+def _rate(store: str) -> list[Target]:
+    """Return what eight processes must get of a rate limit on `store`, and must not exceed."""
+    limit = f"{store}, 8 processes at a rate limit of any kind"
+    return [
+        Target(f"{limit}: admitted, of the limit", "rates", _least("share", store=store), operator.ge, 0.99),
+        Target(f"{limit}: the fullest window, of the limit", "rates", _worst("fullest", store=store), operator.le, 1),
+    ]
+
+
+def _decision(case: str) -> list[Target]:
+    """Return what a decision must keep: of a bare round trip's time, and of the fastest other library's."""
+    who = {"contestant": "tasklocks gcra", "decision": case}
+    decision = f"redis, a decision, {case}: p50"
+    return [
+        Target(f"{decision}, x one PING", "decision", _value("times_floor", **who), operator.le, 1.25),
+        Target(f"{decision}, x the fastest peer", "decision", _value("times_fastest_peer", **who), operator.lt, 1),
+    ]
+
+
 TARGETS = (
     *_pair("redis", 1.25, 1),
     Target("redis, pair: round trips", "pair", _value("round_trips", contestant="tasklocks redis"), operator.le, 2),
@@ -133,4 +157,11 @@ TARGETS = (
         operator.le,
         1,
     ),
+    *_rate("sqlite"),
+    *_rate("redis"),
+    *_rate("mongodb"),
+    *_rate("etcd"),
+    *_rate("zookeeper"),
+    *_decision("admitted"),
+    *_decision("refused"),
 )

@@ -11,9 +11,12 @@ import pytest
 
 from benchmarks import page, pictures
 from benchmarks.board import Board
+from benchmarks.deciders import Decider, Limits, prove_decisions
 from benchmarks.measures import MEASURES
 from benchmarks.pair import Pair, prove_exclusion
 from benchmarks.results import Result
+from benchmarks.starts import tally
+from tasklocks.types import Pace
 from tests.conftest import require
 from tests.processes import ROOT
 from tests.servers import RedisServer
@@ -25,7 +28,10 @@ FIGURES = {
     "handoff": {"p50_ms", "p99_ms"},
     "herd": {"permits", "waiters", "requests", "messages", "kilobytes"},
     "renewal": {"leases", "threads", "trips_per_second"},
+    "rates": {"asking", "admitted", "share", "fullest", "state"},
+    "decision": {"decision", "p50_us", "times_floor", "times_bare", "times_fastest_peer", "round_trips"},
 }
+ON_SERVERS_ONLY = {"herd", "decision"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def test_a_result_names_its_circumstances_and_has_every_figure_for_tasklocks(res
     result = results[measure]
     assert {"date", "machine", "stores", "packages"} <= set(result["circumstances"])
     ours = [row for row in result["rows"] if row["role"] == "tasklocks"]
-    assert {row["store"] for row in ours} >= ({"redis"} if measure == "herd" else {"sqlite", "redis"})
+    assert {row["store"] for row in ours} >= ({"redis"} if measure in ON_SERVERS_ONLY else {"sqlite", "redis"})
     assert all(FIGURES[measure] <= set(row) for row in ours)
 
 
@@ -84,6 +90,40 @@ def test_nobody_is_ever_inside_together_with_another(results):
     rows = results["contended"]["rows"]
     assert sum(row["most"] for row in rows) > 0
     assert [row["overlaps"] for row in rows] == [0] * len(rows)
+
+
+def test_a_rate_is_never_exceeded_and_the_backend_has_counted_what_was_started(results):
+    rows = results["rates"]["rows"]
+    assert {row["asking"].partition(",")[0] for row in rows} == {"gcra", "sliding", "fixed"}
+    for row in rows:
+        assert 0 < row["share"] <= 1, row
+        assert row["fullest"] <= 1, row
+        assert row["state"] == "agrees", row
+
+
+@pytest.mark.parametrize(
+    ("pace", "counted"),
+    [
+        (Pace(10, 1.0), lambda starts: starts[-1] + 0.1),
+        (Pace(10, 1.0, burst=3), lambda starts: starts[-1] + 0.1),
+        (Pace(10, 1.0, algorithm="sliding"), lambda starts: [[starts[0], starts[-1], len(starts)]]),
+        (Pace(10, 1.0, algorithm="fixed"), lambda starts: [[1000.0, 10], [1001.0, 10]]),
+    ],
+)
+def test_one_start_too_many_is_seen_in_the_record_and_in_the_state(pace, counted):
+    even = [1000 + number / 10 for number in range(20)]
+    kept = counted(even)
+    assert tally(pace, even, kept, 1.0).fullest <= 1
+    assert tally(pace, even, kept, 1.0).agrees
+    extra = [*even, *[1001.05] * (pace.burst or 1)]
+    assert tally(pace, extra, kept, 1.0).fullest > 1
+    assert not tally(pace, extra, kept, 1.0).agrees
+
+
+def test_a_limit_that_always_says_the_same_is_not_measured():
+    always = Limits(lambda: True, lambda: True)
+    with pytest.raises(RuntimeError, match="free twice, full twice"):
+        prove_decisions(Decider("open", "peer", lambda url: always), always)
 
 
 def test_a_mutex_that_excludes_nobody_is_not_measured():
