@@ -63,6 +63,16 @@ def migrated(**its: object) -> str:
     return alias
 
 
+def settings_module(folder: Path, alias: str) -> Path:
+    """Write settings that know one database of this process, as a module `site_settings`; return where it is."""
+    folder.mkdir()
+    its = {key: value for key, value in connections.settings[alias].items() if isinstance(value, (str, dict, int))}
+    databases = {"default": its, alias: its}
+    apps = ["tasklocks.contrib.django"]
+    (folder / "site_settings.py").write_text(f"INSTALLED_APPS = {apps!r}\nDATABASES = {databases!r}\nUSE_TZ = True\n")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database with the tables, to be copied."""

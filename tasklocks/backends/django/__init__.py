@@ -15,7 +15,7 @@ from typing import TypeVar
 from tasklocks.backends.base import Backend, Change, Listener
 from tasklocks.backends.django._database import Target, read
 from tasklocks.errors import ConfigurationError
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Refused, ReserveRequest, Slot
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Slot
 
 __all__ = ["CAPABILITIES", "DjangoBackend"]
 
@@ -80,6 +80,10 @@ class DjangoBackend:
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
         return self._limits().inspect(name)
+
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+        return self._limits().page(after, most)
 
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""

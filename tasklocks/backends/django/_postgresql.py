@@ -20,7 +20,7 @@ from tasklocks.backends.django._ears import Ears, Listener
 from tasklocks.backends.django._links import Links
 from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Waiter
+from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Page, Waiter
 
 __all__ = ["PostgresLimits"]
 
@@ -49,11 +49,11 @@ class PostgresLimits(ReservesByUpdate):
 
     def acquire(self, request: AcquireRequest) -> Grant | Busy:
         """See `Backend.acquire`."""
-        key = self._key(request.name)
         if request.place is not None and request.place.address:
-            self._ears().expect(request, key)
+            self._ears().expect(request, self._key(request.name))
+        step = _steps.acquire(_steps.full_key_of(self._prefix, request.name), request)
         asked_at = clock.now()
-        was, answer = map(json.loads, self._run(_steps.acquire(key, request)))
+        was, answer = map(json.loads, self._run(step))
         return _answer(request, was[0], answer, asked_at)
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
@@ -77,22 +77,29 @@ class PostgresLimits(ReservesByUpdate):
 
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
-        capacity, hold, holders, waiters = json.loads(self._run(_steps.inspect(self._key(name)))[0])
-        return LimitState(
-            name,
-            capacity or 0,
-            tuple(Holder(*row) for row in holders or ()),
-            tuple(_waiter(*row) for row in waiters or ()),
-            hold,
+        _, _, found = json.loads(self._run(_steps.inspect(self._key(name)))[0])
+        return _state(name, *found[0][1:]) if found else LimitState(name, 0, (), (), None)
+
+    def page(self, after: str = "", most: int = 200) -> Page:
+        """See `Backend.page`."""
+        table, _, last = (after or "limits 0").partition(" ")
+        end, seen, found = json.loads(self._run(_steps.page(table, self._prefix, int(last), most))[0])
+        following = {"limits": "texts 0", "texts": ""}[table]
+        behind = len(_steps.full_key_of(self._prefix, ""))
+        rows = [(full[behind:], *row) for full, *row in found or ()]
+        return Page(
+            tuple(_state(*row) for row in rows) if table == "limits" else (),
+            tuple(rows) if table == "texts" else (),
+            f"{table} {end}" if seen == most else following,
         )
 
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""
-        key = self._key(name)
+        full = _steps.full_key_of(self._prefix, name)
         with self._links().link() as ask:
-            now, text = json.loads(ask(["BEGIN", *_steps.read_text(key)])[0])
+            now, text = json.loads(ask(["BEGIN", *_steps.read_text(_steps.key_of(full))])[0])
             new, keep, answer = change(text or "", now)
-            ask([*(_steps.write_text(key, new, keep) if new != (text or "") else []), "COMMIT"])
+            ask([*(_steps.write_text(full, new, keep) if new != (text or "") else []), "COMMIT"])
             return answer
 
     def listen(self, owner: str) -> Listener:
@@ -110,7 +117,7 @@ class PostgresLimits(ReservesByUpdate):
         _close(self._links, self._ears)
 
     def _key(self, name: str) -> str:
-        return _steps.key_of(self._prefix, name)
+        return _steps.key_of(_steps.full_key_of(self._prefix, name))
 
     def _renewed(self, grants: Sequence[Grant]) -> list[Grant | None]:
         step = _steps.renew([self._key(grant.name) for grant in grants], grants)
@@ -169,6 +176,11 @@ def _renewed(grant: Grant, lease: list[int] | None, asked_at: float) -> Grant | 
         return None
     permits, token = lease
     return Grant(grant.name, grant.owner, permits, grant.ttl, token, asked_at + grant.ttl)
+
+
+def _state(name: str, capacity: int, hold: float | None, holders: Any, waiters: Any) -> LimitState:
+    holding = tuple(Holder(*row) for row in holders or ())
+    return LimitState(name, capacity, holding, tuple(_waiter(*row) for row in waiters or ()), hold)
 
 
 def _waiter(ticket: str, permits: int, since: float, away: int, info: str) -> Waiter:

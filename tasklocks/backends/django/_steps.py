@@ -20,9 +20,11 @@ __all__ = [
     "acquire",
     "force_release",
     "forget",
+    "full_key_of",
     "idle",
     "inspect",
     "key_of",
+    "page",
     "read_text",
     "release",
     "renew",
@@ -34,22 +36,28 @@ _NOW = "extract(epoch FROM clock_timestamp())::float8"
 _NOWHERE = Place("", 0.0)
 
 
-def key_of(prefix: str, name: str) -> str:
-    """Return what a limit is called in the database."""
+def full_key_of(prefix: str, name: str) -> str:
+    """Return what a limit or a text is called in the database, as long as it may be."""
     # The first colon that is not escaped ends the prefix, so no name can reach into another prefix.
     escaped = prefix.replace("%", "%25").replace(":", "%3A")
-    key = f"{escaped}:{name}"
-    if len(key.encode()) <= _LONGEST_KEY:
-        return key
-    return f"{key[:200]}~{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"{escaped}:{name}"
 
 
-def acquire(key: str, request: AcquireRequest) -> list[str]:
+def key_of(full: str) -> str:
+    """Return the key by which rows are found: the full one if it fits into an index."""
+    if len(full.encode()) <= _LONGEST_KEY:
+        return full
+    return f"{full[:200]}~{hashlib.sha256(full.encode()).hexdigest()}"
+
+
+def acquire(full: str, request: AcquireRequest) -> list[str]:
     """Return the statements; the last two answer with the capacity before, and with a lease or why there is none."""
     place = request.place
     away = 2 if place is None else int(place.address is None)
+    key = key_of(full)
     facts = {
         **_facts(key, request.owner),
+        "full": _literal(full if full != key else None),
         "permits": _literal(request.permits),
         "capacity": _literal(request.capacity),
         "ttl": _literal(request.ttl),
@@ -91,7 +99,7 @@ def force_release(key: str, owner: str | None) -> list[str]:
 
 def inspect(key: str) -> list[str]:
     """Return the statement that shows one limit."""
-    return _filled(["inspect"], _facts(key, ""))
+    return _filled(["limits"], {"some": f"name = {_literal(key)}", "prefix": "''", "now": _NOW})
 
 
 def read_text(key: str) -> list[str]:
@@ -101,9 +109,17 @@ def read_text(key: str) -> list[str]:
     return [patience, _lock([f"text of {key}"]), *_filled(["read_text"], _facts(key, ""))]
 
 
-def write_text(key: str, text: str, keep: float) -> list[str]:
+def write_text(full: str, text: str, keep: float) -> list[str]:
     """Return the statement that writes a text."""
-    return _filled(["write_text"], {**_facts(key, ""), "text": _literal(text), "keep": _literal(keep)})
+    key = key_of(full)
+    facts = {"full": _literal(full if full != key else None), "text": _literal(text), "keep": _literal(keep)}
+    return _filled(["write_text"], {**_facts(key, ""), **facts})
+
+
+def page(table: str, prefix: str, after: int, most: int) -> list[str]:
+    """Return the statement that shows some `limits` or `texts`."""
+    some = f"id > {after} ORDER BY id LIMIT {most}"
+    return _filled([table], {"some": some, "prefix": _literal(full_key_of(prefix, "")), "now": _NOW})
 
 
 def idle() -> list[str]:

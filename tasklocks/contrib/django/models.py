@@ -29,10 +29,12 @@ class Host(models.Model):
 class Limit(models.Model):
     """What is remembered of a limit beside its leases.
 
-    `token` is at least the largest one of the leases that are gone; `usual_hold` is in seconds.
+    `token` is at least the largest one of the leases that are gone; `usual_hold` is in seconds. `full_name` is there
+    if the name is longer than an index of PostgreSQL may hold; `name` is then made from it.
     """
 
     name = models.TextField()
+    full_name = models.TextField(null=True)
     capacity = models.IntegerField()
     token = models.BigIntegerField()
     usual_hold = models.FloatField(null=True)
@@ -101,6 +103,7 @@ class Text(models.Model):
     """A small text that is forgotten at `until` (always seconds since the epoch): rates and beats are kept in them."""
 
     name = models.TextField()
+    full_name = models.TextField(null=True)
     text = models.TextField()
     until = models.FloatField()
 
