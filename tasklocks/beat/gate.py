@@ -247,7 +247,8 @@ class Gate:
     def _may_run(self, entry: ScheduleEntry, wish: Wish, options: dict[str, Any]) -> bool:
         key = runs.key_of(self._name, entry.name)
         options["headers"][runs.HEADER] = key
-        others = runs.begin(self._backend, key, options["task_id"], wish.overlap, wish.overlap_expires)
+        lasts = runs.lasts_at_most(options, wish.overlap_expires)
+        others = runs.begin(self._backend, key, options["task_id"], wish.overlap, lasts)
         if others:
             _logger.info("entry %r: not sent, earlier runs are not over yet: %s", entry.name, ", ".join(others))
         return not others

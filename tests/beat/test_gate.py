@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -311,6 +311,12 @@ def test_a_run_that_nobody_ends_blocks_for_a_bounded_time(stage):
     assert len(stage.sent()) == 1
     run(beat, 0.7)
     assert len(stage.sent()) == 1
+
+
+def test_a_run_that_has_expired_unreceived_does_not_block_for_longer(stage):
+    assert runs.lasts_at_most({"expires": 30}, 3600.0) == 90.0
+    assert runs.lasts_at_most({"expires": datetime.now(timezone.utc) + timedelta(seconds=30)}, 3600.0) < 91.0
+    assert runs.lasts_at_most({"expires": 7200}, 3600.0) == runs.lasts_at_most({}, 3600.0) == 3600.0
 
 
 @pytest.mark.parametrize("option", ["missed", "overlap", "delivery"])

@@ -13,16 +13,20 @@ import pytest
 
 from tests.beat.beats import entries_of
 from tests.processes import ROOT, ChildProcess, eventually
+from tests.servers_postgresql import new_postgresql_database
 
 DJANGO = "tests.apps.beat_django"
 
 
-@pytest.fixture
-def project(tmp_path, new_backend_url, field_of):
+@pytest.fixture(params=["sqlite", "postgresql"])
+def project(request, tmp_path, new_backend_url, field_of):
     """A Django project; entries are added and removed by `field.entry(…)` from a process beside the beats."""
+    database = str(tmp_path / "django.db")
+    if request.param == "postgresql":
+        database = new_postgresql_database(request.getfixturevalue("postgresql_url"))
     conf = {
         "app": DJANGO,
-        "env": {"TEST_DJANGO_DATABASE": str(tmp_path / "django.db")},
+        "env": {"TEST_DJANGO_DATABASE": database},
         "tasklocks_beat_scheduler": "django",
     }
     with field_of(new_backend_url("sqlite"), {}, **conf) as field:
@@ -49,13 +53,18 @@ def test_a_schedule_in_a_database_goes_on_under_the_next_leader(project):
     assert min(project.gaps("every-three")) > 2.5, project.gaps("every-three")
 
 
-@pytest.mark.soak
-def test_rows_that_are_added_and_removed_count_at_once(project):
+@pytest.mark.parametrize("project", ["postgresql", pytest.param("sqlite", marks=pytest.mark.soak)], indirect=True)
+def test_rows_that_are_added_and_removed_count_at_once_and_move_no_other_under_any_leader(project):
     project.entry("first", "1")
-    project.pair()
-    project.wait_for_ticks(2)
+    project.entry("slow", "7")
+    leading, other = project.pair()
+    project.wait_for_ticks(4)
+    leading.process.kill()
+    assert eventually(lambda: other.leads, within=6), project.logs()
     project.entry("second", "1")
     assert eventually(lambda: entries_of(project.ticks)["second"] >= 2, within=15), project.logs()
+    assert eventually(lambda: entries_of(project.ticks)["slow"] >= 2, within=20), project.logs()
+    assert max(project.gaps("slow")) < 9.5, project.gaps("slow")
     project.entry("-first")
     time.sleep(2.5)
     gone = entries_of(project.ticks)["first"]
