@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from tasklocks import BackendUnavailable, ConfigurationError, Lock, connect
 from tasklocks.backends.base import RETENTION
 from tasklocks.backends.mongodb import MongoBackend
-from tasklocks.backends.mongodb._limit import AWAY_KEPT
+from tasklocks.backends.mongodb._line import AWAY_KEPT
 from tasklocks.backends.mongodb._server import KNOCKS, LIMITS
 from tasklocks.errors import BackendRefused
 from tasklocks.types import Busy, Grant
@@ -196,6 +196,52 @@ def test_words_of_releases_fill_no_more_than_their_collection(backend, database)
     options = database[KNOCKS].options()
     assert options["capped"]
     assert options["size"] <= 1 << 20
+
+
+# Long lines.
+
+
+def test_a_line_of_hundreds_is_served_in_order_and_each_is_told_its_place(url, backend):
+    other, count = MongoBackend(url), 150
+    taken(other, "holder")
+    with Line(backend) as line:
+        waiting = [line.join(f"waiter-{number:03}", keep=LONG) for number in range(count)]
+        assert [each.busy.ahead for each in waiting] == list(range(count))
+        assert held(other).ahead == count
+        assert [each.ticket for each in backend.inspect(NAME).waiters] == [each.request.owner for each in waiting]
+        order = ["holder", *(each.request.owner for each in waiting)]
+        for turn, each in enumerate(waiting):
+            assert other.release(NAME, order[turn])
+            assert backend.inspect(NAME).holders[0].owner == each.request.owner
+            last = waiting[-1].ask()
+            assert isinstance(last, Grant) or last.ahead == count - turn - 2
+    other.close()
+
+
+def test_who_leaves_or_dies_far_behind_in_a_long_line_is_passed_over(backend):
+    taken(backend, "holder")
+    with Line(backend) as line:
+        waiting = [line.join(f"waiter-{number:03}", keep=3.0 if number % 10 == 5 else LONG) for number in range(150)]
+        for each in waiting[70:140]:
+            each.leave()
+        time.sleep(3.1)
+        staying = [each for each in (*waiting[:70], *waiting[140:]) if int(each.request.owner[-1]) != 5]
+        assert waiting[-1].ask().ahead <= 149
+        assert [each.ticket for each in backend.inspect(NAME).waiters] == [each.request.owner for each in staying]
+        backend.release(NAME, "holder")
+        for each in staying:
+            assert isinstance(each.ask(), Grant)
+            backend.release(NAME, each.request.owner)
+    assert free(backend)
+
+
+def test_many_permits_that_come_free_at_once_go_far_into_a_long_line(backend):
+    taken(backend, "holder", permits=120, capacity=120)
+    with Line(backend) as line:
+        waiting = [line.join(f"waiter-{number:03}", capacity=120, keep=LONG) for number in range(150)]
+        backend.release(NAME, "holder")
+        assert {each.owner for each in backend.inspect(NAME).holders} == {each.request.owner for each in waiting[:120]}
+        assert [each.ask().ahead for each in waiting[120:]] == list(range(30))
 
 
 # Hearing.

@@ -74,7 +74,9 @@ def state_of(name: str, found: Document | None) -> LimitState:
         name,
         found.get("capacity", 0),
         tuple(_holder(lease, now) for lease in _live(found, "leases", "expires")),
-        tuple(_waiter(seat, line == "line") for line in ("line", "away") for seat in _live(found, line, "until")),
+        tuple(
+            _waiter(seat, line != "away") for line in ("line", "rest", "away") for seat in _live(found, line, "until")
+        ),
         _usual_hold(found),
     )
 

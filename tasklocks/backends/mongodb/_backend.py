@@ -136,18 +136,25 @@ class MongoBackend(ReservesByUpdate):
         return found if found and "lease" in found else None
 
     def _released_quickly(self, name: str, owner: str) -> bool:
-        if not self._quiet.is_fresh(name):
+        if self._quiet.is_fresh(name):
+            self._quiet.change(name, 1)
+            found = self._server().step(self._prefix + name, quick.release(owner))
+            return bool(found and found["ended"])
+        found = self._server().step(self._prefix + name, quick.hand_on(owner))
+        if not found or not found["ended"]:
             return False
-        self._quiet.change(name, 1)
-        found = self._server().step(self._prefix + name, quick.release(owner))
-        return bool(found and found["ended"])
+        self._follow_up(name, found)
+        return True
 
     def _step(self, name: str, step: Step) -> dict[str, Any] | None:
         found = self._server().step(self._prefix + name, step)
+        self._follow_up(name, found)
+        return found
+
+    def _follow_up(self, name: str, found: dict[str, Any] | None) -> None:
         self._quiet.note(name, found.get("free") if found else None)
         if knocks := knocks_of(name, found):
             self._tell(knocks)
-        return found
 
     def _tell(self, knocks: Sequence[dict[str, Any]]) -> None:
         ears = self._ears.peek()

@@ -6,7 +6,8 @@ or ticket:
     _id: prefix and name          capacity, capacity_was: as stated last, and before
     token: the last one           usual_hold: seconds, moving average
     leases.<key>: owner, permits, token, since, expires, info; closed; address
-    line.<key>, away.<key>: ticket, permits, ttl (at first, until it is claimed), since, until, info; address
+    line.<key>, rest.<key>: ticket, permits, ttl (at first, until it is claimed), since, until, info, address
+    away.<key>: the same of those who are away, without address; `_line` says more of all of them
     told: rows of `leases` that the last step granted from the line
     ended: how many leases the last release ended
     over_at: nothing is over before                 forget_at: the TTL index deletes the document then
@@ -39,9 +40,7 @@ from tasklocks.backends.mongodb._expressions import (
 from tasklocks.types import AcquireRequest
 
 __all__ = [
-    "AWAY_KEPT",
     "FREE_IF_QUIET",
-    "LINE_KEPT",
     "Stages",
     "drop",
     "extended",
@@ -50,6 +49,7 @@ __all__ = [
     "hold_counted_in",
     "is_open",
     "kept_until",
+    "lease_of",
     "next_token",
     "remember",
     "serve",
@@ -57,15 +57,10 @@ __all__ = [
 
 Stages = list[dict[str, Any]]
 
-LINE_KEPT = 10_000
-"""How many listening waiters a limit keeps in order; further ones look again until there is room."""
-
-AWAY_KEPT = 1000
-"""How many places of waiters that are away a limit keeps; further ones are not counted."""
-
 _SERVED_AT_ONCE = 1000
+_ALL = 1_000_000
 _SLACK = 600_000  # ms; `forget_at` moves that much further than it must, so that few steps touch its index
-_ENDS = (("leases", "expires"), ("line", "until"), ("away", "until"))
+_ENDS = (("leases", "expires"), ("line", "until"), ("rest", "until"), ("away", "until"))
 
 
 def drop() -> dict[str, Any]:
@@ -74,16 +69,18 @@ def drop() -> dict[str, Any]:
 
 
 def serve() -> Stages:
-    """Grant to the head of the line, in order, until it does not fit."""
+    """Grant to the head of the line, in order, until it does not fit; enough of the line are in front."""
     count = {"$size": "$told"}
+    token = {"$add": [next_token(), "$$number"]}
+    heads_lease = let({"head": {"$arrayElemAt": ["$told", "$$number"]}}, lease_of("$$head", token))
     nobody = {"$eq": ["$told", []]}
-    rest = {"$slice": [rows("$line"), count, LINE_KEPT]}
+    others = {"$slice": [rows("$line"), count, _ALL]}
     return [
         {"$set": {"told": _heads_that_fit()}},
         {
             "$set": {
-                "told": each({"$range": [0, count]}, _lease_of_head(), "number"),
-                "line": if_(nobody, "$line", as_object(rest)),
+                "told": each({"$range": [0, count]}, heads_lease, "number"),
+                "line": if_(nobody, "$line", as_object(others)),
                 "token": if_(nobody, "$token", {"$add": [next_token(), count, -1]}),
             }
         },
@@ -136,6 +133,20 @@ def granted(request: AcquireRequest) -> dict[str, Any]:
     }
 
 
+def lease_of(waiter: str, token: Any) -> dict[str, Any]:
+    """Return key and row of the lease that a row of the line gets now."""
+    lease = {
+        "owner": f"{waiter}.v.ticket",
+        "permits": f"{waiter}.v.permits",
+        "token": token,
+        "since": NOW,
+        "expires": {"$add": [NOW, {"$multiply": [f"{waiter}.v.ttl", 1000]}, 1]},
+        "info": f"{waiter}.v.info",
+        "address": f"{waiter}.v.address",
+    }
+    return {"k": f"{waiter}.k", "v": lease}
+
+
 def extended(lease: str, ttl: float) -> dict[str, Any]:
     """Return the row of a lease that lasts for its ttl from now."""
     return {"$mergeObjects": [f"${lease}", {"expires": after(ttl)}]}
@@ -181,19 +192,6 @@ def _how_many_fit() -> dict[str, Any]:
         "in": {"count": count, "free": left},
     }
     return let({"served": {"$reduce": both}}, "$$served.count")
-
-
-def _lease_of_head() -> dict[str, Any]:
-    lease = {
-        "owner": "$$head.v.ticket",
-        "permits": "$$head.v.permits",
-        "token": {"$add": [next_token(), "$$number"]},
-        "since": NOW,
-        "expires": {"$add": [NOW, {"$multiply": ["$$head.v.ttl", 1000]}, 1]},
-        "info": "$$head.v.info",
-        "address": "$$head.v.address",
-    }
-    return let({"head": {"$arrayElemAt": ["$told", "$$number"]}}, {"k": "$$head.k", "v": lease})
 
 
 FREE_IF_QUIET = if_({"$eq": ["$line", EMPTY]}, free(), GONE)

@@ -10,12 +10,34 @@ import math
 from typing import Any
 
 from tasklocks import clock
-from tasklocks.backends.base import RETENTION
-from tasklocks.backends.mongodb._expressions import EMPTY, GONE, NOW, Step, after, if_, is_there, key_of
-from tasklocks.backends.mongodb._limit import free, granted, hold_counted_in, is_open, next_token
+from tasklocks.backends.base import GRANT_TTL, RETENTION
+from tasklocks.backends.mongodb._expressions import (
+    EMPTY,
+    GONE,
+    NOW,
+    Step,
+    after,
+    as_object,
+    if_,
+    is_there,
+    key_of,
+    let,
+    rows,
+    size,
+)
+from tasklocks.backends.mongodb._limit import (
+    FREE_IF_QUIET,
+    free,
+    granted,
+    hold_counted_in,
+    is_open,
+    lease_of,
+    next_token,
+)
+from tasklocks.backends.mongodb._line import FEWEST, LINE_KEPT
 from tasklocks.types import AcquireRequest
 
-__all__ = ["Quiet", "acquire", "release"]
+__all__ = ["Quiet", "acquire", "hand_on", "release"]
 
 _REMEMBERED = 10_000
 _MOMENT = 0.02
@@ -24,8 +46,8 @@ _MOMENT = 0.02
 class Quiet:
     """How many permits are probably free, of the limits for which nobody listened when this process last looked.
 
-    A quick step that turns out vain costs a round trip more. So a lease that was held for a while is released by a full
-    step: somebody may stand in line by now, and what a full step costs more does not matter after such a hold.
+    A quick step that turns out vain costs a round trip more. So a lease that was held for a while is released by one
+    that hands on, too: somebody may stand in line by now.
     """
 
     def __init__(self) -> None:
@@ -86,6 +108,42 @@ def release(owner: str) -> Step:
     ours_alone = [{"$eq": ["$line", EMPTY]}, {"$gt": [f"${lease}.expires", NOW]}, is_open(lease)]
     ended = {"leases": _without(key, "$leases"), "usual_hold": hold_counted_in(lease), "ended": 1}
     return Step([_merged(if_({"$and": ours_alone}, ended, {"ended": 0}))], {"_id": 0, "ended": 1})
+
+
+def hand_on(owner: str) -> Step:
+    """End a live lease and grant to the head of the line, if nothing else is to be done."""
+    key = key_of(owner)
+    lease = f"leases.{key}"
+    let_go = {"leases": _without(key, "$leases"), "usual_hold": hold_counted_in(lease), "ended": 1, "told": []}
+    settled = [
+        is_open(lease),
+        {"$gt": ["$over_at", NOW]},
+        {"$gt": ["$forget_at", after(GRANT_TTL + RETENTION)]},
+        {"$or": [{"$eq": ["$rest", EMPTY]}, {"$gt": [size("$line"), FEWEST]}]},
+    ]
+    left = {"$add": [free(), f"${lease}.permits"]}
+    served = let({"rows": rows("$line"), "left": left}, _head_served(let_go))
+    handed = if_({"$eq": ["$line", EMPTY]}, let_go, served)
+    changes = if_({"$and": settled}, handed, {"ended": 0})
+    return Step([_merged(changes)], {"_id": 0, "ended": 1, "told": 1, "free": FREE_IF_QUIET})
+
+
+def _head_served(let_go: dict[str, Any]) -> dict[str, Any]:
+    """Serve the head if it fits and the next one then does not: `rows` are the line, `left` the permits for it."""
+    behind_head = {"$subtract": ["$$left", "$$head.v.permits"]}
+    no_other = {"$or": [{"$eq": [{"$size": "$$rows"}, 1]}, {"$gt": ["$$next.v.permits", behind_head]}]}
+    alone = {"$and": [{"$lte": ["$$head.v.permits", "$$left"]}, no_other]}
+    served = {
+        **let_go,
+        "leases": {"$mergeObjects": [let_go["leases"], as_object([["$$granted"]])]},
+        "line": as_object({"$slice": ["$$rows", 1, LINE_KEPT]}),
+        "token": "$$granted.v.token",
+        "over_at": {"$min": ["$over_at", "$$granted.v.expires"]},
+        "told": ["$$granted"],
+    }
+    ends = {"head": {"$arrayElemAt": ["$$rows", 0]}, "next": {"$arrayElemAt": ["$$rows", 1]}}
+    granted = let({"granted": lease_of("$$head", next_token())}, served)
+    return let(ends, if_(alone, granted, {"ended": 0}))
 
 
 def _merged(changes: dict[str, Any]) -> dict[str, Any]:
