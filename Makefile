@@ -8,10 +8,10 @@ export PYTHON VENV
 # What could break with older versions: everything that goes through Celery, and each client.
 OLDEST_TESTS := tests/test_[b-z]*.py tests/eager tests/faults tests/celery_e2e/test_resend.py tests/celery_e2e/test_seed_patterns.py
 
-.PHONY: help venv test test-oldest soak lint build examples demo bench clean
+.PHONY: help venv test test-oldest soak lint docs build examples demo bench clean
 
 help:
-	@echo "make test | test-oldest | soak | lint | build | examples | demo | bench | venv | clean"
+	@echo "make test | test-oldest | soak | lint | docs | build | examples | demo | bench | venv | clean"
 
 venv: $(STAMP)
 
@@ -35,6 +35,9 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 build: venv
 	rm -rf dist
