@@ -23,7 +23,8 @@ def due_after(its: Any, last: datetime) -> datetime:
         last: when it last ran, with a time zone.
     """
     if isinstance(its, crontab):
-        start, delta, _ = its.remaining_delta(last)
+        # In the zone of the crontab: not every version of Celery sees to that.
+        start, delta, _ = its.remaining_delta(last.astimezone(its.tz))
         return _later(start, remaining(start, delta, start))
     if isinstance(its, schedule) and type(its).remaining_estimate is schedule.remaining_estimate:
         start = its.maybe_make_aware(last)

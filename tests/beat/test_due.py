@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery
 from celery.schedules import crontab, schedule
+from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from tasklocks.beat.due import due_after, missed_until
 
@@ -35,11 +37,31 @@ def test_a_relative_interval_is_due_at_its_round_time(app):
     assert due_after(schedule(3600.0, relative=True, app=app), last) == datetime(2026, 5, 1, 13, tzinfo=UTC)
 
 
+CRONS = ["30 2 * * *", "0 * * * *", "*/20 2-3 * * *", "0 3 * * sun", "15 1 29,25 * *"]
+
+
 @pytest.mark.parametrize("began", [SPRING, AUTUMN], ids=["spring", "autumn"])
-@pytest.mark.parametrize("cron", ["30 2 * * *", "0 * * * *", "*/20 2-3 * * *", "0 3 * * sun", "15 1 29,25 * *"])
+@pytest.mark.parametrize("cron", CRONS)
 def test_a_crontab_over_a_clock_change_ticks_when_celery_alone_would(app, began, cron):
     ours = missed_until(crontab(**fields(cron), app=app), began, began + timedelta(days=2), 1000)
-    assert ours == celerys(app, cron, began, began + timedelta(days=2))
+    assert ours == alone(lambda now: crontab(**fields(cron), app=app, nowfun=now), began, began + timedelta(days=2))
+    assert ours
+
+
+@pytest.mark.parametrize("began", [SPRING, AUTUMN], ids=["spring", "autumn"])
+@pytest.mark.parametrize("cron", CRONS)
+def test_a_crontab_of_a_database_with_a_zone_of_its_own_ticks_when_it_would_alone(app, began, cron):
+    class Row(TzAwareCrontab):
+        def nowfunc(self):
+            return self.now_is().astimezone(self.tz)
+
+    def row(now=lambda: began):
+        Row.now_is = staticmethod(now)
+        return Row(**fields(cron), tz=ZoneInfo(ZONE), app=app)
+
+    app.conf.timezone = "Asia/Tokyo"
+    ours = missed_until(row(), began, began + timedelta(days=2), 1000)
+    assert ours == alone(row, began, began + timedelta(days=2))
     assert ours
 
 
@@ -49,10 +71,10 @@ def fields(cron: str) -> dict[str, str]:
     return dict(zip(names, cron.split(), strict=True))
 
 
-def celerys(app: Celery, cron: str, began: datetime, ended: datetime) -> list[datetime]:
+def alone(crontab_with: Callable[..., crontab], began: datetime, ended: datetime) -> list[datetime]:
     """Ask Celery's own schedule every minute, as a beat would, with its clock set; return when it said yes."""
     now = began
-    its = crontab(**fields(cron), app=app, nowfun=lambda: now.astimezone(ZoneInfo(ZONE)))
+    its = crontab_with(lambda: now.astimezone(ZoneInfo(ZONE)))
     last, ticks = began, []
     while now <= ended:
         if its.is_due(last.astimezone(ZoneInfo(ZONE))).is_due:
