@@ -21,6 +21,7 @@ def table() -> str:
     """Return the table as it must be."""
     rows = [_HEAD, ["---"] * len(_HEAD)]
     rows += [[_schemes(name), *_cells(_backend_class(name).capabilities)] for name in _ORDER]
+    rows += [[f"`django://` on {name}", *_cells(has)] for name, has in _on_django()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -44,6 +45,12 @@ def kind(scheme: str) -> str:
 def _schemes(name: str) -> str:
     same = [scheme for scheme in _BUILT_IN if kind(scheme) == kind(name)]
     return ", ".join(f"`{scheme}://`" for scheme in same)
+
+
+def _on_django() -> list[tuple[str, Capabilities]]:
+    from tasklocks.backends.django import CAPABILITIES
+
+    return [("PostgreSQL", CAPABILITIES["postgresql"]), ("SQLite", CAPABILITIES["sqlite"])]
 
 
 def _cells(has: Capabilities) -> list[str]:

@@ -31,6 +31,7 @@ _BUILT_IN = {
     "mongodb+srv": ("tasklocks.backends.mongodb:MongoBackend", "mongodb"),
     "etcd": ("tasklocks.backends.etcd:EtcdBackend", "etcd"),
     "etcd+grpc": ("tasklocks.backends.etcd.stubs:EtcdGrpcBackend", "etcd-grpc"),
+    "django": ("tasklocks.backends.django:DjangoBackend", "django"),
 }
 
 _logger = logging.getLogger("tasklocks")

@@ -102,6 +102,10 @@ class DjangoBackend:
         """Whether an ear costs nothing now."""
         return self._limits().listening
 
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return self._limits().version()
+
     def close(self) -> None:
         """See `Backend.close`."""
         for limits in list(self._by_name.values()):

@@ -53,7 +53,7 @@ class Target:
 
     @property
     def vendor(self) -> str:
-        """Which kind of database it is, as Django calls it: `postgresql`, `sqlite`, …"""
+        """Which kind of database it is, as Django calls it: `postgresql` or `sqlite`, for example."""
         try:
             vendor: str = self.wrapper().vendor
         except ImproperlyConfigured as error:

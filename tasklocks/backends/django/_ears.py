@@ -137,21 +137,26 @@ class Ears:
         link: Link | None = None
         try:
             while not self._may_go(bell, hears, link):
-                try:
-                    link = link or self._connected()
-                    ready.set()
-                    self._hear(link, hears)
-                except (NoAnswer, StepError):
-                    self.open = False
-                    ready.set()
-                    _closed(link)
-                    link = None
-                    self._wake_all()
-                    _rung(hears, _AGAIN)
+                link = self._heard_at(link, hears)
+                ready.set()
         finally:
             ready.set()
             _closed(link)
             os.close(hears)
+
+    def _heard_at(self, link: Link | None, hears: int) -> Link | None:
+        """Listen for a while; return the connection to go on with, if there is one."""
+        try:
+            if link is None:
+                return self._connected()
+            self._hear(link, hears)
+        except (NoAnswer, StepError):
+            self.open = False
+            _closed(link)
+            self._wake_all()
+            _rung(hears, _AGAIN)
+            return None
+        return link
 
     def _may_go(self, bell: int, hears: int, link: Link | None) -> bool:
         """Tell whether nobody needs the thread any more, and then forget it."""

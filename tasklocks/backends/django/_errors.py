@@ -5,10 +5,13 @@ from __future__ import annotations
 from tasklocks.backends.django._database import Target
 from tasklocks.errors import AnswerLost, BackendRefused, BackendUnavailable
 
-__all__ = ["GONE", "NoAnswer", "StepError", "told"]
+__all__ = ["GONE", "NOT_PREPARED", "NoAnswer", "StepError", "told"]
 
 GONE = ("08", "57P")
 """How the SQLSTATE of a connection that is lost, or of a server that is being stopped, starts."""
+
+NOT_PREPARED = ("26000", "42P05")
+"""What is said of a prepared statement that is not there, or is there already."""
 
 _NO_TABLE = ("42P01", "42703")
 # Insufficient privilege, invalid authorization, no such database; a refused login tells its number in its text only.

@@ -9,7 +9,7 @@ import itertools
 import json
 import random
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tasklocks import clock
@@ -18,6 +18,7 @@ from tasklocks.backends.django import CAPABILITIES, _steps
 from tasklocks.backends.django._database import Target
 from tasklocks.backends.django._ears import Ears, Listener
 from tasklocks.backends.django._links import Links
+from tasklocks.backends.django._statements import Statement
 from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
 from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Page, Waiter
@@ -96,10 +97,12 @@ class PostgresLimits(ReservesByUpdate):
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""
         full = _steps.full_key_of(self._prefix, name)
-        with self._links().link() as ask:
-            now, text = json.loads(ask(["BEGIN", *_steps.read_text(_steps.key_of(full))])[0])
+        with self._links().session() as session:
+            (known,) = session.ask(_steps.read_text(_steps.key_of(full)), commit=False)
+            now, text = json.loads(known)
             new, keep, answer = change(text or "", now)
-            ask([*(_steps.write_text(full, new, keep) if new != (text or "") else []), "COMMIT"])
+            write = _steps.write_text(full, new, keep) if new != (text or "") else []
+            session.ask(write, begin=False)
             return answer
 
     def listen(self, owner: str) -> Listener:
@@ -126,7 +129,7 @@ class PostgresLimits(ReservesByUpdate):
         found = {number: lease for number, *lease in json.loads(answers[0])} if answers else {}
         return [_renewed(grant, found.get(number), asked_at) for number, grant in enumerate(grants)]
 
-    def _run(self, statements: Sequence[str]) -> list[str]:
+    def _run(self, statements: Sequence[Statement]) -> list[str]:
         if next(self._count) % _PRUNE_EVERY == 0:
             self._prune()
         try:
@@ -137,9 +140,9 @@ class PostgresLimits(ReservesByUpdate):
 
     def _prune(self) -> None:
         """Forget what is old, a bounded number at once."""
-        with self._links().link() as ask:
-            idle = ask(["BEGIN", *_steps.idle()])
-            ask([*(_steps.forget(json.loads(idle[0])) if idle else []), "COMMIT"])
+        with self._links().session() as session:
+            idle = session.ask(_steps.idle(), commit=False)
+            session.ask(_steps.forget(json.loads(idle[0])) if idle else [], begin=False)
 
 
 def _close(links: PerProcess[Links], ears: PerProcess[Ears]) -> None:

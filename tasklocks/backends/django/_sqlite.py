@@ -41,7 +41,7 @@ class _DjangoStore(Store):
         wrapper = self._target.wrapper()
         wanted: dict[str, Any] = wrapper.get_connection_params()
         # Waiting is the store's business, and so are transactions.
-        db = sqlite3.connect(**{**wanted, "timeout": 0, "isolation_level": None})
+        db: sqlite3.Connection = sqlite3.connect(**{**wanted, "timeout": 0, "isolation_level": None})
         for command in getattr(wrapper, "init_commands", []):  # Django >= 5.1
             db.execute(command)
         return db

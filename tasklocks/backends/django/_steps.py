@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib import resources
 
-from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION, SHORTER_HOLD_WEIGHT
-from tasklocks.errors import ConfigurationError
+from tasklocks.backends.django._statements import Statement, array, literal
 from tasklocks.types import AcquireRequest, Grant, Place
 
 __all__ = [
@@ -32,7 +29,6 @@ __all__ = [
 ]
 
 _LONGEST_KEY = 1000  # bytes; a key and an owner must fit into one entry of an index, which has 2700
-_NOW = "extract(epoch FROM clock_timestamp())::float8"
 _NOWHERE = Place("", 0.0)
 
 
@@ -50,121 +46,91 @@ def key_of(full: str) -> str:
     return f"{full[:200]}~{hashlib.sha256(full.encode()).hexdigest()}"
 
 
-def acquire(full: str, request: AcquireRequest) -> list[str]:
+def acquire(full: str, request: AcquireRequest) -> list[Statement]:
     """Return the statements; the last two answer with the capacity before, and with a lease or why there is none."""
-    place = request.place
-    away = 2 if place is None else int(place.address is None)
+    place = request.place or _NOWHERE
+    away = 2 if request.place is None else int(place.address is None)
     key = key_of(full)
     facts = {
         **_facts(key, request.owner),
-        "full": _literal(full if full != key else None),
-        "permits": _literal(request.permits),
-        "capacity": _literal(request.capacity),
-        "ttl": _literal(request.ttl),
-        "info": _literal(request.info),
-        "away": _literal(away),
-        "ticket": _literal((place or _NOWHERE).ticket),
-        "keep": _literal((place or _NOWHERE).keep),
-        "address": _literal((place or _NOWHERE).address),
-        "shown": _literal(HOLDERS_SHOWN),
+        "full": literal(full if full != key else None),
+        "permits": literal(request.permits),
+        "capacity": literal(request.capacity),
+        "ttl": literal(float(request.ttl)),
+        "info": literal(request.info),
+        "away": literal(away),
+        "ticket": literal(place.ticket),
+        "keep": literal(float(place.keep)),
+        "address": literal(place.address),
     }
-    take = ["take", "place"] if place is not None else ["take"]
-    return [_lock([key]), *_filled(["state", "drop", "serve", *take, "answer"], facts)]
+    line = ["place"] if request.place is not None else []
+    return _filled(["lock", "state", "drop", "serve", "take", *line, "answer"], facts)
 
 
-def renew(keys: Sequence[str], grants: Sequence[Grant]) -> list[str]:
+def renew(keys: Sequence[str], grants: Sequence[Grant]) -> list[Statement]:
     """Return the statements; the last one answers with the leases that are there."""
-    rows = ", ".join(
-        f"({number}, {_literal(key)}, {_literal(grant.owner)}, {_literal(grant.ttl)})"
-        for number, (key, grant) in enumerate(zip(keys, grants, strict=True))
-    )
-    return [_lock(keys), *_filled(["drop", "serve", "extend"], {**_facts_of_many(keys), "rows": rows})]
-
-
-def release(key: str, owner: str, keep: float) -> list[str]:
-    """Return the statements; the first one that answers says how many leases were ended."""
     facts = {
-        **_facts(key, owner),
-        "keep": _literal(keep),
-        "weight": _literal(HOLD_WEIGHT),
-        "shorter_weight": _literal(SHORTER_HOLD_WEIGHT),
+        "keys": _keys(keys),
+        "numbers": array(range(len(keys)), "int"),
+        "names": array(keys, "text"),
+        "owners": array((grant.owner for grant in grants), "text"),
+        "ttls": array((float(grant.ttl) for grant in grants), "float8"),
     }
-    return [_lock([key]), *_filled(["end", "drop", "serve"], facts)]
+    return _filled(["lock", "drop", "serve", "extend"], facts)
 
 
-def force_release(key: str, owner: str | None) -> list[str]:
+def release(key: str, owner: str, keep: float) -> list[Statement]:
     """Return the statements; the one that answers says how many leases were ended."""
-    return [_lock([key]), *_filled(["drop", "serve", "take_away", "serve"], _facts(key, owner))]
+    return _filled(["lock", "end", "drop", "serve"], {**_facts(key, owner), "keep": literal(float(keep))})
 
 
-def inspect(key: str) -> list[str]:
+def force_release(key: str, owner: str | None) -> list[Statement]:
+    """Return the statements; the one that answers says how many leases were ended."""
+    return _filled(["lock", "drop", "serve", "take_away", "serve"], _facts(key, owner))
+
+
+def inspect(key: str) -> list[Statement]:
     """Return the statement that shows one limit."""
-    return _filled(["limits"], {"some": f"name = {_literal(key)}", "prefix": "''", "now": _NOW})
+    return _filled(["limits"], {"some": f"name = {literal(key)}", "prefix": "''"})
 
 
-def read_text(key: str) -> list[str]:
+def read_text(key: str) -> list[Statement]:
     """Return the statements that read a text and keep others from it until the transaction ends."""
-    # The process could be stopped before it ends it.
-    patience = "SET LOCAL idle_in_transaction_session_timeout = '3s'"
-    return [patience, _lock([f"text of {key}"]), *_filled(["read_text"], _facts(key, ""))]
+    lock = _filled(["lock"], {"keys": _keys([f"text of {key}"])})
+    return [*_filled(["patience"], {}), *lock, *_filled(["read_text"], _facts(key, ""))]
 
 
-def write_text(full: str, text: str, keep: float) -> list[str]:
+def write_text(full: str, text: str, keep: float) -> list[Statement]:
     """Return the statement that writes a text."""
     key = key_of(full)
-    facts = {"full": _literal(full if full != key else None), "text": _literal(text), "keep": _literal(keep)}
+    facts = {"full": literal(full if full != key else None), "text": literal(text), "keep": literal(float(keep))}
     return _filled(["write_text"], {**_facts(key, ""), **facts})
 
 
-def page(table: str, prefix: str, after: int, most: int) -> list[str]:
+def page(table: str, prefix: str, after: int, most: int) -> list[Statement]:
     """Return the statement that shows some `limits` or `texts`."""
     some = f"id > {after} ORDER BY id LIMIT {most}"
-    return _filled([table], {"some": some, "prefix": _literal(full_key_of(prefix, "")), "now": _NOW})
+    return _filled([table], {"some": some, "prefix": literal(full_key_of(prefix, ""))})
 
 
-def idle() -> list[str]:
+def idle() -> list[Statement]:
     """Return the statements that forget old texts, and lock and name some limits that nobody seems to use."""
-    return _filled(["forget_texts", "idle"], {"now": _NOW, "retention": _literal(RETENTION)})
+    return _filled(["forget_texts", "idle"], {})
 
 
-def forget(keys: Sequence[str]) -> list[str]:
+def forget(keys: Sequence[str]) -> list[Statement]:
     """Return the statement that forgets those of the limits that are still not used."""
-    return _filled(["forget"], {**_facts_of_many(keys), "retention": _literal(RETENTION)})
+    return _filled(["forget"], {"keys": _keys(keys)})
 
 
 def _facts(key: str, owner: str | None) -> dict[str, str]:
-    return {**_facts_of_many([key]), "key": _literal(key), "owner": _literal(owner)}
+    return {"keys": _keys([key]), "key": literal(key), "owner": literal(owner)}
 
 
-def _facts_of_many(keys: Iterable[str]) -> dict[str, str]:
-    return {"keys": ", ".join(map(_literal, sorted(set(keys)))), "now": _NOW, "grant_ttl": _literal(GRANT_TTL)}
+def _keys(keys: Iterable[str]) -> str:
+    # In one order for all, so that no two wait for each other's locks.
+    return array(sorted(set(keys)), "text")
 
 
-def _lock(keys: Iterable[str]) -> str:
-    # In one order for all, so that no two wait for each other.
-    locks = (f"pg_advisory_xact_lock(hashtextextended({_literal(key)}, 0))" for key in sorted(set(keys)))
-    return f"SELECT {', '.join(locks)}"
-
-
-def _filled(names: Iterable[str], facts: dict[str, str]) -> list[str]:
-    return [_statement(name).format_map(facts) for name in names]
-
-
-@cache
-def _statement(name: str) -> str:
-    text = (resources.files(__package__) / "sql" / f"{name}.sql").read_text("utf-8")
-    return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
-
-
-def _literal(value: str | float | None) -> str:
-    """Return a value as SQL; it reads the same whatever the server's settings for backslashes are."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, float):
-        return f"'{value!r}'::float8"
-    if isinstance(value, int):
-        return str(value)
-    if "\0" in value:
-        raise ConfigurationError("PostgreSQL keeps no text with a zero character in it")
-    quoted = value.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{quoted}'"
+def _filled(names: Iterable[str], facts: dict[str, str]) -> list[Statement]:
+    return [Statement(name, facts) for name in names]

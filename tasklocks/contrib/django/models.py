@@ -49,7 +49,7 @@ class Limit(models.Model):
         constraints: ClassVar = [models.UniqueConstraint(fields=["name"], name="tasklocks_limits_name")]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 class Lease(models.Model):

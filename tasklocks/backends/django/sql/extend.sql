@@ -1,7 +1,7 @@
--- Extend the leases in {rows}: number, name, owner, ttl. Answers with the number and the lease of those that are there.
+-- Extend leases. Answers with the number and the lease of those that are there.
 WITH extended AS (
     UPDATE tasklocks_leases AS h SET expires = {now} + wanted.ttl
-    FROM (VALUES {rows}) AS wanted (number, name, owner, ttl)
+    FROM unnest({numbers}, {names}, {owners}, {ttls}) AS wanted (number, name, owner, ttl)
     WHERE h.name = wanted.name AND h.owner = wanted.owner AND h.closed = 0
     RETURNING wanted.number, h.permits, h.token
 )

@@ -1,7 +1,7 @@
 -- Forget limits that were idle for so long, with what killed processes left in them.
 WITH idle AS (
     DELETE FROM tasklocks_limits l
-    WHERE l.name IN ({keys}) AND l.used_at < {now} - {retention}
+    WHERE l.name = ANY ({keys}) AND l.used_at < {now} - {retention}
       AND NOT EXISTS (SELECT FROM tasklocks_leases h WHERE h.name = l.name AND h.expires > {now})
       AND NOT EXISTS (SELECT FROM tasklocks_waiters w WHERE w.name = l.name AND w.until > {now})
     RETURNING name

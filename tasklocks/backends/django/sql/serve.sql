@@ -5,12 +5,12 @@ WITH line AS (
     SELECT name, owner, permits, ttl, address, info,
            sum(permits) OVER (PARTITION BY name ORDER BY seq) AS needed,
            row_number() OVER (PARTITION BY name ORDER BY seq) AS nth
-    FROM tasklocks_waiters WHERE name IN ({keys}) AND away = 0
+    FROM tasklocks_waiters WHERE name = ANY ({keys}) AND away = 0
 ), room AS (
     SELECT l.name, l.capacity - coalesce(sum(h.permits), 0) AS free,
            greatest(l.token, max(h.token), ({now} * 1e6)::bigint - 1) AS last
     FROM tasklocks_limits l LEFT JOIN tasklocks_leases h ON h.name = l.name
-    WHERE l.name IN ({keys}) AND EXISTS (SELECT FROM line) GROUP BY l.id
+    WHERE l.name = ANY ({keys}) AND EXISTS (SELECT FROM line) GROUP BY l.id
 ), served AS (
     SELECT line.*, last + nth AS token FROM line JOIN room ON room.name = line.name WHERE needed <= free
 ), gone AS (

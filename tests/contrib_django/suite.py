@@ -1,23 +1,20 @@
-"""`django://` keeps what every backend promises, on PostgreSQL and on SQLite."""
+"""The fixtures through which the public suite sees `django://`."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from django.db import connections
 
 from tasklocks import clock, connect
 from tasklocks.testing.conformance import *  # noqa: F403
-from tasklocks.testing.fixtures import Restartable
-from tests.conftest import require
-from tests.contrib_django.conftest import migrated, postgresql_settings, settings_module
+from tests.contrib_django.conftest import settings_module
 from tests.leftovers import A_WHILE, FEW
 from tests.line import free, taken
-from tests.servers_postgresql import PostgresServer
 
 _TABLES = ["limits", "leases", "waiters", "texts"]
 
@@ -28,10 +25,8 @@ def backend_url(database: str) -> str:
 
 
 @pytest.fixture
-def restartable(tmp_path) -> Iterator[Restartable]:
-    require(PostgresServer)
-    with PostgresServer(tmp_path / "server") as server:
-        yield Restartable(f"django://{migrated(**postgresql_settings(server.url))}", server.restart)
+def process_backend_url(backend_url: str) -> str:
+    return backend_url
 
 
 @pytest.fixture
