@@ -8,6 +8,7 @@ The book has a few pages, each one small text; an entry is always on the same pa
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -69,6 +70,8 @@ class Book:
 
     Attributes:
         remade: whether pages were lost and were written again from what a standby had read.
+        ahead: seconds by which this host's clock is ahead of the backend's, as far as the last answer tells; negative:
+            behind. Always about 0 where the backend has no clock of its own.
     """
 
     def __init__(self, backend: Backend, name: str) -> None:
@@ -77,6 +80,7 @@ class Book:
         self._token = 0
         self._newest_token = 0
         self.remade = False
+        self.ahead = 0.0
         self._runs: list[dict[str, Run]] = [{} for _ in range(_PAGES)]
         self._sent: list[dict[str, int]] = [{} for _ in range(_PAGES)]
         self._asked: dict[str, Run] = {}
@@ -95,6 +99,14 @@ class Book:
             page = self._page(number)
             self._newest_token = max(self._newest_token, page.token)
             self._runs[number] = page.runs or self._runs[number]
+
+    def look_at_clock(self) -> None:
+        """Bring `ahead` up to date.
+
+        Raises:
+            BackendUnavailable: it stays as it was.
+        """
+        self._page(0)
 
     def misses_its_writer(self) -> bool:
         """Tell whether the backend has lost the book, and another process wrote it last."""
@@ -212,7 +224,15 @@ class Book:
         return self._update(number, lambda text, _: (text, _KEEP, _read(text)))
 
     def _update(self, page: int, step: _Step[T]) -> T:
-        return self._backend.update(f"{self._name}/ticks/{page}", step)
+        def timed(text: str, now: float) -> tuple[str, float, tuple[T, float]]:
+            new, keep, answer = step(text, now)
+            return new, keep, (answer, now)
+
+        asked = time.time()
+        answer, now = self._backend.update(f"{self._name}/ticks/{page}", timed)
+        # While the answer travelled the backend's clock may have gone on: only what is beyond that is a difference.
+        self.ahead = max(asked - now, 0.0) or min(time.time() - now, 0.0)
+        return answer
 
 
 def _read(text: str) -> _Page:

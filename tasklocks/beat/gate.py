@@ -26,7 +26,7 @@ from tasklocks.beat.wishes import Wish, wish_of, without_wishes
 from tasklocks.celery import runs
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LeaseLost, TaskLocksError
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "clock_text"]
 
 _IDS = uuid.UUID("5f2c7d8e-6a0b-4c39-9d0e-2f6b1f6f9a57")
 _ALL_AT_MOST = 100
@@ -48,9 +48,10 @@ class Gate:
         lead: this process's lead.
         backend: where runs that may not overlap are marked.
         late: seconds after which a tick counts as missed.
+        astray: seconds by which this host's clock may differ from the backend's.
     """
 
-    def __init__(self, inner: Any, book: Book, lead: Lead, backend: Backend, late: float) -> None:
+    def __init__(self, inner: Any, book: Book, lead: Lead, backend: Backend, *, late: float, astray: float) -> None:
         self.trouble: TaskLocksError | None = None
         self._inner = inner
         self._book = book
@@ -58,6 +59,7 @@ class Gate:
         self._backend = backend
         self._name = lead.name
         self._late = late
+        self._astray = astray
         self._declared = inner.app.conf.beat_schedule or {}
         self._held: dict[str, Claim] = {}
         self._first: list[ScheduleEntry] = []
@@ -253,7 +255,17 @@ class Gate:
             _logger.info("entry %r: not sent, earlier runs are not over yet: %s", entry.name, ", ".join(others))
         return not others
 
+    def check_clock(self) -> None:
+        """Do nothing while this host's clock is that of the backend, about.
+
+        Raises:
+            LeaseLost: it is not; hours of ticks would be sent early, and none for as long when it is set right.
+        """
+        if abs(self._book.ahead) > self._astray:
+            raise LeaseLost(clock_text(self._book.ahead), name=self._name)
+
     def _check_lead(self) -> None:
+        self.check_clock()
         if not self._lead.has_room():
             raise LeaseLost(f"the lead of {self._name!r} is lost, or about to be", name=self._name)
 
@@ -275,6 +287,11 @@ class Gate:
             # A row of a database: the others must go on.
             _logger.error("%s; it is treated as if it said nothing", error)  # noqa: TRY400 - the message says it all
             return Wish()
+
+
+def clock_text(ahead: float) -> str:
+    """Say how wrong this host's clock is."""
+    return f"the clock of this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of the backend"
 
 
 def _claim(name: str, now: datetime, due: datetime) -> Claim:

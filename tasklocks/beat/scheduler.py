@@ -17,7 +17,7 @@ from kombu.utils.imports import symbol_by_name
 
 from tasklocks import clock
 from tasklocks.beat.book import Book
-from tasklocks.beat.gate import Gate
+from tasklocks.beat.gate import Gate, clock_text
 from tasklocks.beat.lead import Lead
 from tasklocks.beat.stopping import StopsLater
 from tasklocks.beat.wishes import check_schedule
@@ -30,6 +30,9 @@ __all__ = ["LeaderScheduler"]
 _LOOK = 1.0  # seconds: a leader looks at its lease, a standby at who leads, at least so often
 _PAUSE = 0.5  # seconds, while the backend does not answer
 _IDLE = 0.01  # seconds without anything due, in which there is time to write down what was sent
+_ASTRAY = 60.0
+"""Seconds by which a leader's clock may differ from that of its backend, if there is somebody else who could lead."""
+
 _ALIASES = "celery.beat_schedulers"  # where packages register short names, such as "django"
 
 _logger = logging.getLogger("tasklocks.beat")
@@ -64,6 +67,7 @@ class LeaderScheduler:
         self._inner: Any = None
         self._gate: Gate | None = None
         self._waited_for_old_leader = False
+        self._waited_for_better_clock = False
         self._ticking = False
         self._looked = -math.inf
 
@@ -134,6 +138,8 @@ class LeaderScheduler:
                 self._lead.step_back("the backend has lost the last runs; their leader comes first", self._ttl)
                 return _PAUSE
             self._book.open(lease.fencing_token)
+            if self._leaves_it_to_a_better_clock():
+                return _PAUSE
             self._open_inner()
         except (BackendUnavailable, LeaseLost) as error:
             self._stop_leading(str(error), _PAUSE)
@@ -143,11 +149,23 @@ class LeaderScheduler:
             self._stop_leading("the wrapped scheduler does not start", self._ttl)
         return 0.0
 
+    def _leaves_it_to_a_better_clock(self) -> bool:
+        """Let the others go first, once, if this host's clock is wrong; whoever then leads again leads all the same."""
+        astray = abs(self._book.ahead) > _ASTRAY
+        leaves = astray and not self._waited_for_better_clock
+        self._waited_for_better_clock = astray
+        if leaves:
+            self._lead.step_back(clock_text(self._book.ahead), self._ttl)
+        elif astray:
+            _logger.error("schedule %r: %s, but nobody else leads", self._name, clock_text(self._book.ahead))
+        return leaves
+
     def _open_inner(self) -> None:
         self._inner = self._class(**self._options, lazy=False)
         # RedBeat: the lead is decided already.
         self._inner.lock_key = None
-        self._gate = Gate(self._inner, self._book, self._lead, self._backend, late=2 * self._ttl)
+        astray = math.inf if self._waited_for_better_clock else _ASTRAY
+        self._gate = Gate(self._inner, self._book, self._lead, self._backend, late=2 * self._ttl, astray=astray)
         self._gate.restore()
         self._waited_for_old_leader = False
 
@@ -160,12 +178,30 @@ class LeaderScheduler:
             return _PAUSE
         with self._stops.busy():
             gate.trouble = None
-            gate.catch_up()
-            interval = float(self._inner.tick())
-            gate.look_again()
-            if interval > _IDLE and gate.trouble is None:
-                self._write_down()
+            self._look_at_clock(gate)
+            interval = self._tick(gate) if gate.trouble is None else 0.0
         return self._after(gate, interval)
+
+    def _look_at_clock(self, gate: Gate) -> None:
+        """Notice a wrong clock also while nothing is due, for that may be because of it."""
+        if clock.now() < self._looked + self._ttl / 3:
+            return
+        self._looked = clock.now()
+        try:
+            self._book.look_at_clock()
+            gate.check_clock()
+        except BackendUnavailable:
+            _logger.debug("schedule %r: the backend's clock cannot be read now", self._name)
+        except LeaseLost as error:
+            gate.trouble = error
+
+    def _tick(self, gate: Gate) -> float:
+        gate.catch_up()
+        interval = float(self._inner.tick())
+        gate.look_again()
+        if interval > _IDLE and gate.trouble is None:
+            self._write_down()
+        return interval
 
     def _after(self, gate: Gate, interval: float) -> float:
         if isinstance(gate.trouble, LeaseLost) and self._lead.has_room():

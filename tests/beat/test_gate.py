@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import time
@@ -256,6 +257,43 @@ def test_a_leader_whose_lease_is_taken_away_leads_again_with_a_new_one(stage):
     run(beat, 0.5)
     assert stage.sent()
     assert len(connect(stage.locks).inspect("celery-beat").holders) == 1
+
+
+class Elsewhere:
+    """A backend as a host sees it whose clock is so many seconds ahead."""
+
+    def __init__(self, backend, ahead: float) -> None:
+        self._backend, self._ahead = backend, ahead
+
+    def update(self, name, change):
+        return self._backend.update(name, lambda text, now: change(text, now - self._ahead))
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_leader_whose_clock_jumps_sends_nothing_and_another_leads(stage, caplog, jump):
+    entries = {"often": {"every": 0.1}, "seldom": {"every": 600.0}}
+    beat = stage.scheduler(**copy.deepcopy(entries))
+    run(beat, 0.5)
+    other = stage.scheduler(**entries)
+    stage.sent()
+    beat._book._backend = Elsewhere(beat._backend, jump)
+    run(beat, 1.2)
+    assert len(stage.sent()) <= 10, "until it looked at the clock"
+    assert beat._gate is None
+    assert f"the clock of this host is 3600 s {'ahead of' if jump > 0 else 'behind'} that of the backend" in caplog.text
+    run(other, 0.5)
+    assert other._gate is not None
+    assert stage.sent()
+
+
+def test_a_wrong_clock_is_no_reason_to_send_nothing_if_nobody_else_leads(stage, caplog):
+    beat = stage.scheduler(entry={"every": 0.1})
+    beat._book._backend = Elsewhere(beat._backend, 3600)
+    run(beat, 1.0)
+    assert stage.sent() == []
+    run(beat, 2.0)
+    assert stage.sent()
+    assert "but nobody else leads" in caplog.text
 
 
 def test_many_ticks_of_one_moment_are_each_sent_once(stage):
