@@ -144,12 +144,19 @@ class Backend(Protocol):
     def listening(self) -> bool:
         """Whether an ear costs nothing now, because this process listens anyway."""
 
+    def version(self) -> str:
+        """Return the version of the store, for people; empty if it does not tell."""
+
     def close(self) -> None:
         """Close this process's connections; the backend can be used again afterwards."""
 
 
 class ReservesByUpdate:
-    """Makes `reserve` of `update`, for backends that have nothing quicker."""
+    """Makes `reserve` of `update`, for backends that have nothing quicker, and tells no version."""
+
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return ""
 
     def reserve(self: Backend, request: ReserveRequest) -> Slot | Refused:
         """See `Backend.reserve`."""
@@ -157,7 +164,9 @@ class ReservesByUpdate:
         def change(text: str, now: float) -> tuple[str, float, Slot | Refused]:
             state = RateState.read(text)
             answer = state.reserve(request.paces, request.cost, now, request.max_wait)
-            return state.written(), state.lasts(request.paces, now) + RETENTION, answer
+            if isinstance(answer, Refused):
+                return text, 0.0, answer
+            return state.written(), state.lasts(now) + RETENTION, answer
 
         return self.update(request.name, change)
 

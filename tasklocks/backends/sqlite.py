@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from sqlite3 import Cursor
+from sqlite3 import Cursor, sqlite_version
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -121,6 +121,10 @@ class SQLiteLimits(ReservesByUpdate):
     def listening(self) -> bool:
         """Whether a socket is at hand."""
         return PUSH and bool(self._ears().spare)
+
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return sqlite_version
 
     def close(self) -> None:
         """See `Backend.close`."""

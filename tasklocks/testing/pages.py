@@ -116,3 +116,7 @@ def test_what_is_there_all_the_time_is_shown_although_others_come_and_go(backend
         backend.release(f"comes-{turn % 50}", "a")
         page = backend.page(page.after, 5)
     assert names <= shown
+
+
+def test_a_store_that_tells_its_version_says_more_than_a_word(backend: Backend) -> None:
+    assert not backend.version() or any(sign.isdigit() for sign in backend.version())

@@ -59,6 +59,9 @@ class BoxBackend(ReservesByUpdate):
     def update(self, name: str, change: Change[T]) -> T:
         return self._limits.update(name, change)
 
+    def version(self) -> str:
+        return "1.0"
+
     def listen(self, owner: str) -> Ear:
         return Ear()
 

@@ -98,6 +98,10 @@ class EtcdBackend(ReservesByUpdate):
         """Whether this process's watch is open."""
         return self._store().ears.open
 
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return self._step(lambda store: store.transport.version())
+
     def close(self) -> None:
         """See `Backend.close`."""
         _close(self._store)

@@ -40,7 +40,7 @@ class Gateway:
 
     def txn(self, txn: Txn) -> TxnReply:
         """See `Transport.txn`."""
-        return forms.read_reply(self._call("/v3/kv/txn", forms.written(txn)))
+        return forms.read_reply(self._called("/v3/kv/txn", forms.written(txn)))
 
     def grant(self, ttl: int) -> tuple[int, int]:
         """See `Transport.grant`."""
@@ -58,6 +58,10 @@ class Gateway:
     def revoke(self, lease: int) -> None:
         """See `Transport.revoke`."""
         self._call("/v3/lease/revoke", {"ID": str(lease)})
+
+    def version(self) -> str:
+        """See `Transport.version`."""
+        return str(self._call("/v3/maintenance/status", {}).get("version", ""))
 
     def watch(self, key: bytes, start: int) -> Iterator[Watched | None]:
         """See `Transport.watch`."""
@@ -90,7 +94,9 @@ class Gateway:
                 self._idle.pop()[1].close()
 
     def _call(self, path: str, wish: Json) -> Json:
-        body = json.dumps(wish, separators=(",", ":")).encode()
+        return self._called(path, json.dumps(wish).encode())
+
+    def _called(self, path: str, body: bytes) -> Json:
         return self._endpoints.call(lambda deadline: self._asked(path, body, deadline))
 
     def _asked(self, path: str, body: bytes, deadline: float) -> Json:

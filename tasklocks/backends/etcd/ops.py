@@ -164,6 +164,9 @@ class Transport(Protocol):
     def watch(self, key: bytes, start: int) -> Iterator[Watched | None]:
         """Yield the news of `key` from revision `start` on; None now and then, when there was none."""
 
+    def version(self) -> str:
+        """Return the version of the endpoint in use."""
+
     def stop_watching(self) -> None:
         """End the watch of another thread."""
 

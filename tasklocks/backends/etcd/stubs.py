@@ -83,6 +83,10 @@ class Stubs:
         """See `Transport.revoke`."""
         self._call(lambda client: client.leasestub.LeaseRevoke, rpc.LeaseRevokeRequest(ID=lease))
 
+    def version(self) -> str:
+        """See `Transport.version`."""
+        return str(self._call(lambda client: client.maintenancestub.Status, rpc.StatusRequest()).version)
+
     def watch(self, key: bytes, start: int) -> Iterator[Watched | None]:
         """See `Transport.watch`."""
         create = rpc.WatchCreateRequest(key=key, start_revision=start)

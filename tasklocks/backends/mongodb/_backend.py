@@ -104,6 +104,10 @@ class MongoBackend(ReservesByUpdate):
         """Whether this process listens already."""
         return self._ears.peek() is not None
 
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return self._server().version()
+
     def close(self) -> None:
         """See `Backend.close`."""
         _close(self._server, self._ears)

@@ -106,6 +106,10 @@ class Server:
         """Return the server's clock."""
         return int(self._ask({"hello": 1})["localTime"]) / 1000
 
+    def version(self) -> str:
+        """Return the server's version."""
+        return str(self._ask({"buildInfo": 1}).get("version", ""))
+
     def knock(self, knocks: Sequence[dict[str, Any]]) -> None:
         """Leave word for waiters; nobody waits for an answer, and it may be lost."""
         unacknowledged = self._database.get_collection(KNOCKS, write_concern=WriteConcern(w=0))

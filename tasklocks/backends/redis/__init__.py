@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from tasklocks import clock
 from tasklocks.backends.base import Change, ReservesByUpdate
-from tasklocks.backends.redis import _texts, _url
+from tasklocks.backends.redis import _rates, _texts, _url
 from tasklocks.backends.redis._calls import Call, Calls
 from tasklocks.backends.redis._ears import Ears, Listener
 from tasklocks.backends.redis._scripts import (
+    ABOUT,
     ACQUIRE,
     FORCE_RELEASE,
     INSPECT,
@@ -126,10 +127,9 @@ class RedisBackend(ReservesByUpdate):
 
     def reserve(self, request: ReserveRequest) -> Slot | Refused:
         """See `Backend.reserve`."""
-        if any(pace.algorithm != "gcra" for pace in request.paces):
-            return super().reserve(request)
         # Done twice, it costs a start at the most; not done, it would cost the rate.
-        return _texts.reserve_evenly(self._run, self._text_key(request.name), request)
+        answer = _rates.reserve(self._run, self._text_key(request.name), request)
+        return super().reserve(request) if answer is None else answer
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
@@ -140,6 +140,12 @@ class RedisBackend(ReservesByUpdate):
         """Whether the connection to listen at stands."""
         ears = self._ears.peek()
         return ears is not None and ears.open
+
+    def version(self) -> str:
+        """See `Backend.version`."""
+        told: str = self._run((ABOUT, packed([0]), 0, ())).decode()
+        facts = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+        return facts.get("valkey_version") or facts.get("redis_version", "")
 
     def close(self) -> None:
         """See `Backend.close`."""

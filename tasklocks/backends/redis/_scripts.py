@@ -10,6 +10,7 @@ from pathlib import Path
 from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION, SHORTER_HOLD_WEIGHT
 
 __all__ = [
+    "ABOUT",
     "ACQUIRE",
     "FORCE_RELEASE",
     "INSPECT",
@@ -17,7 +18,9 @@ __all__ = [
     "READ_TEXT",
     "RELEASE",
     "RENEW",
-    "RESERVE",
+    "RESERVE_FIXED",
+    "RESERVE_GCRA",
+    "RESERVE_SLIDING",
     "WRITE_TEXT",
     "Script",
     "micros",
@@ -79,12 +82,15 @@ def _joined(parts: Sequence[str]) -> str:
     return "".join(_FOLDER.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
 
 
+ABOUT = _script("about")
 ACQUIRE = _script("start", "acquire_free", "limit", "line", "acquire")
 RENEW = _script("start", "limit", "line", "renew")
 RELEASE = _script("start", "release_unawaited", "limit", "line", "release")
 FORCE_RELEASE = _script("start", "limit", "line", "force_release")
 INSPECT = _script("start", "limit", "line", "inspect")
-RESERVE = _script("reserve")
+RESERVE_FIXED = _script("rate_state", "reserve_fixed")
+RESERVE_GCRA = _script("rate_state", "reserve_gcra")
+RESERVE_SLIDING = _script("rate_state", "reserve_sliding")
 PAGE = _script("page", about_a_limit=("start", "limit", "line", "inspect"))
 READ_TEXT = _script("read_text")
 WRITE_TEXT = _script("write_text")

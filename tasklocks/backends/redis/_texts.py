@@ -1,4 +1,4 @@
-"""Small texts by name in Redis: read, changed here, set if nobody was faster; even pacing in a script of its own."""
+"""Small texts by name in Redis: read, changed here, set if nobody was faster."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.base import RETENTION, Change
+from tasklocks.backends.base import Change
 from tasklocks.backends.redis._calls import Call
-from tasklocks.backends.redis._scripts import READ_TEXT, RESERVE, WRITE_TEXT, packed
-from tasklocks.types import Refused, ReserveRequest, Slot
+from tasklocks.backends.redis._scripts import READ_TEXT, WRITE_TEXT, packed
 
-__all__ = ["reserve_evenly", "text_key", "update"]
+__all__ = ["text_key", "update"]
 
 _FIRST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.02
@@ -37,12 +36,3 @@ def update(run: Run, keys: bytes, change: Change[T]) -> T:
             return answer
         clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
         pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def reserve_evenly(run: Run, keys: bytes, request: ReserveRequest) -> Slot | Refused:
-    """Reserve in one round trip, if all of the request's paces are of the even kind."""
-    args: list[object] = [request.cost, -1 if request.max_wait is None else request.max_wait, RETENTION]
-    for pace in request.paces:
-        args += [repr(pace.period / pace.limit), -1 if pace.burst is None else pace.burst]
-    done, *times = run((RESERVE, keys, 1, args))
-    return Slot(*map(float, times)) if done else Refused(float(times[0]))

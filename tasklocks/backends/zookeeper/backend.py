@@ -142,6 +142,10 @@ class ZooKeeperBackend(ReservesByUpdate):
         """See `Backend.listen`."""
         return Listener(self, owner)
 
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return self._usable().session.version()
+
     def close(self) -> None:
         """See `Backend.close`."""
         _close(self._process)

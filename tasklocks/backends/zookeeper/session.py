@@ -6,6 +6,7 @@ Requests go past kazoo's methods, which send one at a time and know no container
 from __future__ import annotations
 
 import logging
+import re
 import select
 from collections.abc import Callable
 from typing import Any
@@ -122,6 +123,15 @@ class Session:
             thread = self._client._connection._connection_routine
             return thread is not None and bool(thread.is_alive())
         return bool(self._client.client_state != KeeperState.AUTH_FAILED)
+
+    def version(self) -> str:
+        """Return the version of the server; empty if it does not answer to four letter words."""
+        try:
+            told = self._client.command(b"srvr")
+        except (KazooException, OSError):
+            return ""
+        found = re.search(r"version: ([\w.]+)", told)
+        return found[1] if found else ""
 
     def close(self) -> None:
         """End the session: what this process has in line is dropped by the server."""

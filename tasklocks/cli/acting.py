@@ -1,0 +1,87 @@
+"""`release`, `pause` and `resume`: what an operator may do to a limit at night."""
+
+from __future__ import annotations
+
+import click
+
+from tasklocks import RateLimit
+from tasklocks.backends import Backend
+from tasklocks.cli.access import Failed, command
+from tasklocks.cli.output import ago, say_json
+from tasklocks.overview import HolderView, look, look_at_rate
+
+__all__ = ["pause", "release", "resume"]
+
+_ANY_RATE = "1/s"
+
+
+@click.argument("name")
+@click.option("--holder", help="Only this one: the id of its task, or what `show` calls it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@command
+def release(backend: Backend, name: str, holder: str | None, yes: bool, as_json: bool) -> None:
+    """Take the leases of the limit NAME away from those who hold them now.
+
+    A holder that is alive learns it at its next renewal, after a third of its lease at the most: its lease is lost, and
+    by default LeaseLost is raised in the task. Until then it may go on, beside whoever comes next.
+    """
+    limit = look(backend, name)
+    doomed = [each for each in (limit.holders if limit else ()) if holder in (None, each.owner, each.who.id)]
+    if not doomed:
+        raise Failed(f"nobody holds {name!r}" if holder is None else f"{holder} does not hold {name!r}")
+    if not yes:
+        _ask(name, doomed)
+    # One by one, by what they were when they were shown: whoever came meanwhile keeps what it has.
+    ended = [each for each in doomed if backend.force_release(name, each.owner)]
+    if as_json:
+        say_json({"limit": name, "released": ended})
+        return
+    for each in ended:
+        click.echo(f"{each.who} does not hold {name!r} any more")
+    if len(ended) < len(doomed):
+        click.echo(f"{len(doomed) - len(ended)} had ended before")
+
+
+def _ask(name: str, doomed: list[HolderView]) -> None:
+    for each in doomed:
+        click.echo(f"{each.who}, for {ago(each.held_for)}, {ago(each.lease_left)} of its lease left", err=True)
+    click.confirm(f"Take {name!r} away from {_count(doomed)}?", abort=True, err=True)
+
+
+def _count(doomed: list[HolderView]) -> str:
+    return "this holder" if len(doomed) == 1 else f"these {len(doomed)} holders"
+
+
+@click.argument("name")
+@click.option("--for", "seconds", type=click.FloatRange(min=0, min_open=True), required=True, help="Seconds.")
+@command
+def pause(backend: Backend, name: str, seconds: float, as_json: bool) -> None:
+    """Let nothing start under the rate limit NAME for a while; what is reserved moves by as much."""
+    _known_rate(backend, name).pause(seconds)
+    _say_pause(backend, name, as_json)
+
+
+@click.argument("name")
+@command
+def resume(backend: Backend, name: str, as_json: bool) -> None:
+    """End a pause of the rate limit NAME."""
+    _known_rate(backend, name).resume()
+    _say_pause(backend, name, as_json)
+
+
+def _known_rate(backend: Backend, name: str) -> RateLimit:
+    if look_at_rate(backend, name) is None:
+        raise Failed(
+            f"nothing is known of a rate limit {name!r}: it was never used, or not lately; locks have no pauses"
+        )
+    # Its rates stand in the code only. A pause moves what is reserved, whatever the rate.
+    return RateLimit(name, _ANY_RATE, backend=backend)
+
+
+def _say_pause(backend: Backend, name: str, as_json: bool) -> None:
+    rate = look_at_rate(backend, name)
+    left = rate.paused_for if rate else 0.0
+    if as_json:
+        say_json({"rate": name, "paused_for": left})
+    else:
+        click.echo(f"nothing starts under {name!r} for {ago(left)}" if left else f"{name!r} is not paused")

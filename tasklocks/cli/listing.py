@@ -1,0 +1,154 @@
+"""`ls`, `show` and `why`: which limits are in use, who holds and waits, and what a task waits for."""
+
+from __future__ import annotations
+
+import fnmatch
+import heapq
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from tasklocks.backends import Backend
+from tasklocks.cli.access import Failed, command
+from tasklocks.cli.output import ago, say_json, say_table, when
+from tasklocks.cli.sentences import why_text
+from tasklocks.overview import HolderView, LimitView, RateView, Row, WaiterView, find, look, look_at_rate, rows
+
+__all__ = ["COLUMNS", "busiest", "cells", "ls", "show", "why"]
+
+COLUMNS = ("NAME", "KIND", "HELD", "HOLDERS", "WAITERS", "LONGEST HOLD", "USUAL HOLD")
+
+_KEYS: dict[str, Callable[[Row], Any]] = {
+    "waiters": lambda row: (row.waiters, row.longest_hold),
+    "hold": lambda row: row.longest_hold,
+    "held": lambda row: row.held,
+}
+
+
+@click.option(
+    "--limit", "most", type=click.IntRange(min=0), default=50, show_default=True, help="Rows; 0: all of them."
+)
+@click.option("--sort", type=click.Choice([*_KEYS, "name"]), default="waiters", show_default=True)
+@click.option("--match", "pattern", default="*", help="Only names like this, with * and ?.")
+@click.option("--all", "idle", is_flag=True, help="Also limits that nobody uses now but that are not forgotten yet.")
+@command
+def ls(backend: Backend, *, most: int, sort: str, pattern: str, idle: bool, as_json: bool) -> None:
+    """List the limits in use: those with most waiters first."""
+    total = 0
+
+    def counted() -> Iterable[Row]:
+        nonlocal total
+        for row in rows(backend, idle=idle):
+            if fnmatch.fnmatchcase(row.name, pattern):
+                total += 1
+                yield row
+
+    shown = busiest(counted(), most, sort)
+    if as_json:
+        say_json({"limits": shown, "total": total})
+        return
+    say_table(COLUMNS, [cells(row) for row in shown])
+    if total > len(shown):
+        click.echo(f"… and {total - len(shown)} more; --limit 0 shows all, --match some of them")
+
+
+def busiest(found: Iterable[Row], most: int, sort: str = "waiters") -> list[Row]:
+    """Return the first rows of an order; of very many, never all are kept."""
+    # A store whose keys move while they are listed may show one twice.
+    once = _without_repeats(found)
+    if sort == "name":
+        return heapq.nsmallest(most, once, key=lambda row: row.name) if most else sorted(once, key=lambda row: row.name)
+    key = _KEYS[sort]
+    return heapq.nlargest(most, once, key=key) if most else sorted(once, key=key, reverse=True)
+
+
+def cells(row: Row) -> list[str]:
+    """Return what a list shows of a limit."""
+    if row.kind == "rate":
+        return [row.name, f"rate, paused for {ago(row.paused_for)}" if row.paused_for else "rate", *"-----"]
+    held, longest = f"{row.held}/{row.capacity}", ago(row.longest_hold) if row.holders else "-"
+    return [row.name, row.kind, held, str(row.holders), str(row.waiters), longest, ago(row.usual_hold)]
+
+
+@click.argument("name")
+@command
+def show(backend: Backend, name: str, as_json: bool) -> None:
+    """Show one limit: each holder and each waiter."""
+    limit, rate = look(backend, name), look_at_rate(backend, name)
+    if limit is None and rate is None:
+        raise Failed(f"nothing is known of a limit {name!r}: it was never used, or not for an hour")
+    if as_json:
+        say_json({"limit": limit, "rate": rate})
+        return
+    if limit is not None:
+        _say_limit(limit)
+    if rate is not None:
+        _say_rate(rate)
+
+
+@click.argument("task_id")
+@command
+def why(backend: Backend, task_id: str, as_json: bool) -> None:
+    """Say in a sentence what the task TASK_ID (or the beginning of an id) waits for."""
+    found = list(find(backend, task_id))
+    if as_json:
+        say_json([_as_json(limit, place) for limit, place in found])
+    for limit, place in found:
+        if not as_json:
+            click.echo(why_text(limit, place))
+    if not found:
+        raise Failed(
+            f"the task {task_id} neither holds nor waits for a lock here. It may not have reached a worker yet, wait "
+            "for a start that it reserved under a rate limit (its message carries that), or have ended"
+        )
+
+
+def _without_repeats(found: Iterable[Row]) -> Iterable[Row]:
+    seen: set[tuple[str, bool]] = set()
+    for row in found:
+        known = (row.name, row.kind == "rate")
+        if known not in seen:
+            seen.add(known)
+            yield row
+
+
+def _say_limit(limit: LimitView) -> None:
+    usual = f", usually held for {ago(limit.usual_hold)}" if limit.usual_hold is not None else ""
+    click.echo(f"{limit.kind}: {limit.held} of {limit.capacity} permits held{usual}")
+    if limit.holders:
+        click.echo("\nholders")
+        headers = ("TASK", "ID", "WORKER", "PID", "PERMITS", "SINCE", "HELD FOR", "LEASE LEFT", "FENCING TOKEN")
+        say_table(headers, [_holder_cells(each) for each in limit.holders])
+    if limit.waiters:
+        click.echo("\nwaiters")
+        headers = ("PLACE", "TASK", "ID", "WORKER", "PERMITS", "SINCE", "WAITS FOR", "COMES", "EXPECTED IN")
+        say_table(headers, [_waiter_cells(each) for each in limit.waiters])
+
+
+def _holder_cells(each: HolderView) -> list[str]:
+    who = [each.who.task or "-", each.who.id or each.owner, each.who.worker or "-", each.who.pid or "-"]
+    return [
+        *who,
+        str(each.permits),
+        when(each.since),
+        ago(each.held_for),
+        ago(each.lease_left),
+        str(each.fencing_token),
+    ]
+
+
+def _waiter_cells(each: WaiterView) -> list[str]:
+    who = [each.who.task or "-", each.who.id or each.ticket, each.who.worker or "-"]
+    comes = "is told" if each.listening else "comes back"
+    times = [when(each.since), ago(each.waited_for), comes, ago(each.expected_in)]
+    return [str(each.place), *who, str(each.permits), *times]
+
+
+def _say_rate(rate: RateView) -> None:
+    click.echo(f"rate: paused for {ago(rate.paused_for)} yet" if rate.paused_for else "rate: not paused")
+
+
+def _as_json(limit: LimitView, place: HolderView | WaiterView) -> dict[str, Any]:
+    does = "holds" if isinstance(place, HolderView) else "waits"
+    return {"limit": limit.name, "does": does, "place": place, "sentence": why_text(limit, place)}

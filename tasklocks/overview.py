@@ -1,0 +1,312 @@
+"""What people see of a backend: limits in use, who holds and who waits, and when a waiter's turn probably comes.
+
+All of it is read, nothing is written, and nobody who takes leases does anything for it. Who it is comes from what the
+owners said about themselves: task, id, host and process, never a task's arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+from tasklocks import who
+from tasklocks.backends.base import Backend
+from tasklocks.rates import RateState
+from tasklocks.types import Holder, LimitState, Page, Waiter
+
+__all__ = [
+    "HolderView",
+    "LimitView",
+    "RateView",
+    "Row",
+    "WaiterView",
+    "Who",
+    "backend_clock",
+    "find",
+    "look",
+    "look_at_rate",
+    "rows",
+    "view",
+]
+
+Kind = str
+"""`mutex`, `semaphore` or `rate`."""
+
+_CLOCK = "tasklocks-clock"  # a text that is never written
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """An owner, as far as it has told; what it has not told is empty."""
+
+    task: str
+    id: str
+    worker: str
+    pid: str
+
+    def __str__(self) -> str:
+        task = f"{self.task}[{self.id}]" if self.task else self.id
+        place = f"{self.worker} pid {self.pid}" if self.worker else ""
+        return " on ".join(part for part in (task, place) if part) or "somebody"
+
+
+@dataclass(frozen=True, slots=True)
+class HolderView:
+    """One live lease.
+
+    Attributes:
+        who: whose it is.
+        owner: what the backend knows it by.
+        permits: how many it covers.
+        since: backend's clock; when it was granted, in seconds since the epoch.
+        held_for: seconds since then.
+        lease_left: seconds until it ends if nobody renews it.
+        fencing_token: its token.
+    """
+
+    who: Who
+    owner: str
+    permits: int
+    since: float
+    held_for: float
+    lease_left: float
+    fencing_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterView:
+    """One place in line.
+
+    Attributes:
+        place: 1 is next.
+        who: who waits.
+        ticket: what the backend knows it by.
+        permits: how many it needs.
+        since: backend's clock; when it first asked, in seconds since the epoch.
+        waited_for: seconds since then.
+        listening: whether it is told as soon as permits are free; otherwise it comes back by itself.
+        expected_in: seconds until its turn comes, if permits are held for as long as usual; None: not known yet.
+    """
+
+    place: int
+    who: Who
+    ticket: str
+    permits: int
+    since: float
+    waited_for: float
+    listening: bool
+    expected_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitView:
+    """One lock or semaphore.
+
+    Attributes:
+        name: the limit.
+        kind: `mutex` or `semaphore`.
+        capacity: how many permits it has in all.
+        held: how many of them are held.
+        usual_hold: seconds that a permit is usually held; None: not known yet.
+        holders: live leases, oldest first.
+        waiters: places in line, first to be served first.
+    """
+
+    name: str
+    kind: Kind
+    capacity: int
+    held: int
+    usual_hold: float | None
+    holders: tuple[HolderView, ...]
+    waiters: tuple[WaiterView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RateView:
+    """One rate limit.
+
+    Attributes:
+        name: the limit.
+        kind: `rate`.
+        paused_for: seconds for which nothing starts yet; 0.0: it is not paused.
+    """
+
+    name: str
+    kind: Kind
+    paused_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a list of limits.
+
+    Attributes:
+        name: the limit.
+        kind: `mutex`, `semaphore` or `rate`.
+        capacity: how many permits there are; 0 for a rate.
+        held: how many of them are held.
+        holders: how many hold.
+        waiters: how many wait.
+        longest_hold: seconds since the oldest lease was granted; 0.0: none is held.
+        usual_hold: seconds that a permit is usually held; None: not known yet.
+        paused_for: seconds for which a rate limit starts nothing yet.
+    """
+
+    name: str
+    kind: Kind
+    capacity: int = 0
+    held: int = 0
+    holders: int = 0
+    waiters: int = 0
+    longest_hold: float = 0.0
+    usual_hold: float | None = None
+    paused_for: float = 0.0
+
+
+def backend_clock(backend: Backend) -> float:
+    """Return the backend's clock, in seconds since the epoch; raises `BackendUnavailable`."""
+    return backend.update(_CLOCK, lambda text, now: (text, 0.0, now))
+
+
+def rows(backend: Backend, *, idle: bool = False) -> Iterator[Row]:
+    """Yield a row for each limit in use, page by page, in no order.
+
+    Args:
+        backend: which one.
+        idle: also those that nobody holds or waits for, but that are not forgotten yet.
+    """
+    now = backend_clock(backend)
+    for page in _pages(backend):
+        for state in page.limits:
+            if idle or state.holders or state.waiters:
+                yield _row(state, now)
+        for name, text in page.texts:
+            if (rate := _rate_view(name, text, now)) is not None:
+                yield Row(name, rate.kind, paused_for=rate.paused_for)
+
+
+def look(backend: Backend, name: str) -> LimitView | None:
+    """Return all that is known of a lock or semaphore; None if there is none of that name, or nobody remembers."""
+    now = backend_clock(backend)
+    state = backend.inspect(name)
+    return view(state, now) if state.capacity or state.holders or state.waiters else None
+
+
+def look_at_rate(backend: Backend, name: str) -> RateView | None:
+    """Return what is known of a rate limit; None if there is none of that name, or nobody remembers."""
+    text, now = backend.update(name, lambda text, now: (text, 0.0, (text, now)))
+    return _rate_view(name, text, now)
+
+
+def find(backend: Backend, task_id: str) -> Iterator[tuple[LimitView, HolderView | WaiterView]]:
+    """Yield where a task holds or waits; `task_id` is its id, or the beginning of it."""
+    now = backend_clock(backend)
+    for page in _pages(backend):
+        for state in page.limits:
+            infos = [*(each.info for each in state.holders), *(each.info for each in state.waiters)]
+            if any(_said(info).id.startswith(task_id) for info in infos):
+                shown = view(state, now)
+                everyone: tuple[HolderView | WaiterView, ...] = (*shown.holders, *shown.waiters)
+                yield from ((shown, each) for each in everyone if each.who.id.startswith(task_id))
+
+
+def view(state: LimitState, now: float) -> LimitView:
+    """Return a limit as people see it at `now`, a time of the backend's clock."""
+    expected = _expected(state, now)
+    return LimitView(
+        name=state.name,
+        kind=_kind(state),
+        capacity=state.capacity,
+        held=sum(holder.permits for holder in state.holders),
+        usual_hold=state.usual_hold,
+        holders=tuple(_holder_view(holder, now) for holder in state.holders),
+        waiters=tuple(
+            _waiter_view(place, waiter, now, turn)
+            for place, (waiter, turn) in enumerate(zip(state.waiters, expected, strict=True), 1)
+        ),
+    )
+
+
+def _pages(backend: Backend) -> Iterator[Page]:
+    page = backend.page()
+    yield page
+    while page.after:
+        page = backend.page(page.after)
+        yield page
+
+
+def _row(state: LimitState, now: float) -> Row:
+    return Row(
+        name=state.name,
+        kind=_kind(state),
+        capacity=state.capacity,
+        held=sum(holder.permits for holder in state.holders),
+        holders=len(state.holders),
+        waiters=len(state.waiters),
+        longest_hold=max((now - holder.since for holder in state.holders), default=0.0),
+        usual_hold=state.usual_hold,
+    )
+
+
+def _kind(state: LimitState) -> Kind:
+    return "mutex" if state.capacity == 1 else "semaphore"
+
+
+def _rate_view(name: str, text: str, now: float) -> RateView | None:
+    """Return the rate limit that a text is about; None if it is about something else."""
+    try:
+        # Other texts, such as a beat's book, are objects.
+        state = RateState.read(text) if isinstance(json.loads(text), list) else None
+    except (ValueError, TypeError):
+        return None
+    return None if state is None else RateView(name, "rate", max(0.0, state.paused_until - now))
+
+
+def _holder_view(holder: Holder, now: float) -> HolderView:
+    held_for = max(0.0, now - holder.since)
+    said = _said(holder.info)
+    return HolderView(
+        said, holder.owner, holder.permits, holder.since, held_for, holder.expires_in, holder.fencing_token
+    )
+
+
+def _waiter_view(place: int, waiter: Waiter, now: float, turn: float | None) -> WaiterView:
+    waited_for = max(0.0, now - waiter.since)
+    said = _said(waiter.info)
+    return WaiterView(place, said, waiter.ticket, waiter.permits, waiter.since, waited_for, waiter.listening, turn)
+
+
+def _said(info: str) -> Who:
+    facts = who.read(info)
+    return Who(facts.get("task", ""), facts.get("id", ""), facts.get("host", ""), facts.get("pid", ""))
+
+
+def _expected(state: LimitState, now: float) -> list[float | None]:
+    """Return in how many seconds each waiter's turn comes, if every permit is held for as long as usual."""
+    usual = state.usual_hold
+    if usual is None:
+        return [None] * len(state.waiters)
+    # When permits come free, and how many at a time: there may be millions of them.
+    coming = [(max(0.0, usual - (now - holder.since)), holder.permits) for holder in state.holders]
+    coming.append((0.0, state.capacity - sum(holder.permits for holder in state.holders)))
+    heapify(coming)
+    turns: list[float | None] = []
+    for waiter in state.waiters:
+        turn = _turn(coming, waiter.permits)
+        if turn is not None:
+            heappush(coming, (turn + usual, waiter.permits))
+        turns.append(turn)
+    return turns
+
+
+def _turn(coming: list[tuple[float, int]], permits: int) -> float | None:
+    """Take so many permits of those that come free first; return when the last of them does."""
+    turn, missing = None, permits
+    while missing > 0 and coming:
+        turn, count = heappop(coming)
+        missing -= max(0, count)
+        if missing < 0:
+            heappush(coming, (turn, -missing))
+    return turn if missing <= 0 else None
