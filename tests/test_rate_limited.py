@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from billiard.einfo import ExceptionWithTraceback
 from celery import Celery, Task
 from celery.app.trace import build_tracer
 from celery.exceptions import Retry
-from celery.signals import task_received
 from celery.worker.request import Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +33,8 @@ from tasklocks import (
     locked,
     rate_limited,
 )
-from tasklocks.celery.early import _Trouble
+from tasklocks.celery.early import GONE, Desk, only_rate
+from tasklocks.celery.later import due_in, later_queue
 from tasklocks.celery.marks import limits_of
 from tasklocks.celery.waited import Booked, Waited, read, written
 from tasklocks.rates import RateState
@@ -268,63 +268,90 @@ def test_the_header_of_a_waiting_task_is_not_seen_by_its_body_nor_kept_by_its_ow
 # When a message arrives, before it is in the pool.
 
 
-def arrived(task: Task, **headers: Any) -> Request:
-    """A message for `task`, as the worker's main process has just got it."""
+class Arrivals:
+    """What the worker's main process is told about messages that have just come."""
+
+    def __init__(self, app: Celery) -> None:
+        self.answers: SimpleQueue[tuple[Request, Any]] = SimpleQueue()
+        self.desk = Desk(app, lambda *answer: self.answers.put(answer))
+
+    def ask(self, task: Task, **headers: Any) -> tuple[Request, Any]:
+        self.desk.ask(message_of(task, **headers), only_rate(task))
+        return self.answers.get(timeout=10)
+
+
+@pytest.fixture
+def arrivals(app) -> Iterator[Arrivals]:
+    made = Arrivals(app)
+    yield made
+    made.desk.close()
+
+
+def message_of(task: Task, **headers: Any) -> Request:
     headers = {"id": "the-id", "task": task.name, "lang": "py", **headers}
     body = json.dumps([[], {}, {}])
     message = Message(body, headers=headers, content_type="application/json", content_encoding="utf-8", properties={})
-    request = Request(message, app=task.app, task=task, body=body, headers=headers, utc=True)
-    task_received.send(sender=None, request=request)
-    return request
+    return Request(message, app=task.app, task=task, body=body, headers=headers, utc=True)
 
 
 def slots_of(request: Request) -> list[Any]:
     return request.request_dict.get("tasklocks", {}).get("slots", [])
 
 
-def test_a_start_that_is_soon_is_reserved_on_arrival_and_the_message_is_held_until_then(app):
+def test_a_start_that_is_soon_is_reserved_on_arrival_and_travels_to_the_pool(app, arrivals):
     task = register(app, rate_limited("api", "1/s")(run), name="paced")
-    first, second = arrived(task), arrived(task)
-    assert first.eta is None
+    (first, now), (second, later) = arrivals.ask(task), arrivals.ask(task)
+    assert (now, later) == (0.0, pytest.approx(1, abs=0.3))
     assert [slots[0][0] for slots in (slots_of(first), slots_of(second))] == ["api", "api"]
-    assert (second.eta - datetime.now(timezone.utc)).total_seconds() == pytest.approx(1, abs=0.3)
     assert deliver(app, task, mark=first.request_dict["tasklocks"]) == "ran"
 
 
-def test_a_start_that_is_far_away_is_left_to_the_pool(app):
+def test_a_start_that_is_far_away_is_sent_back_to_the_broker_with_its_reservation(app, arrivals):
+    app.conf.broker_url = "memory://"
+    home = app.conf.task_default_queue
     task = register(app, rate_limited("api", "1/m")(run), name="paced")
-    arrived(task)
-    assert (slots_of(arrived(task)), arrived(task).eta) == ([], None)
+    arrivals.ask(task)
+    request, answer = arrivals.ask(task)
+    assert answer > 50, "nobody knows the queue of a message without a route, so it is held"
+    request.delivery_info.update(exchange="", routing_key=home)
+    arrivals.desk.ask(request, only_rate(task))
+    assert arrivals.answers.get(timeout=10)[1] is GONE
+    with app.connection_for_read() as connection:
+        message = later_queue(home, 40)(connection.channel()).get()
+    assert message.headers["tasklocks"] == request.request_dict["tasklocks"]
+    assert (message.headers["id"], message.body) == ("the-id", request.message.body.encode())
+    assert due_in(message.headers) == pytest.approx(120, abs=2)
+
+
+@pytest.mark.parametrize("options", [{"on_busy": "skip"}, {"on_busy": "wait"}, {"on_busy": "raise"}], ids=str)
+def test_what_does_not_come_back_is_not_reserved_on_arrival(options, app):
+    assert only_rate(register(app, rate_limited("api", "1/s", **options)(run), name="paced")) is None
+
+
+def test_a_start_beyond_the_tasks_bound_is_left_to_the_pool_where_it_fails(app, arrivals):
+    task = register(app, rate_limited("api", "1/m", max_wait=5)(run), name="paced")
+    deliver(app, task)
+    request, answer = arrivals.ask(task)
+    assert (slots_of(request), answer) == ([], None)
     assert free_in(app, "api", "1/m") <= 60
 
 
-@pytest.mark.parametrize(
-    "options", [{"on_busy": "skip"}, {"on_busy": "wait"}, {"max_wait": 0.1, "rate": "1/s"}], ids=str
-)
-def test_what_does_not_come_back_is_not_reserved_on_arrival(options, app):
-    task = register(app, rate_limited("api", **{"rate": "1/s", **options})(run), name="paced")
-    deliver(app, task)
-    assert slots_of(arrived(task)) == []
+def test_a_task_with_a_lock_or_several_rates_reserves_nothing_on_arrival(app):
+    assert only_rate(register(app, locked("lock")(rate_limited("api", "1/s")(run)), name="both")) is None
+    assert only_rate(register(app, rate_limited("a", "1/s")(rate_limited("b", "1/s")(run)), name="two")) is None
 
 
-def test_a_task_with_a_lock_or_an_eta_reserves_nothing_on_arrival(app):
-    both = register(app, locked("lock")(rate_limited("api", "1/s")(run)), name="both")
-    later = register(app, rate_limited("api", "1/s")(run), name="later")
-    assert slots_of(arrived(both)) == []
-    assert slots_of(arrived(later, eta="2040-01-01T00:00:00+00:00")) == []
-
-
-def test_a_bound_task_names_its_limit_by_its_own_request_on_arrival(app):
+def test_a_bound_task_names_its_limit_by_its_own_request_on_arrival(app, arrivals):
     task = register(app, rate_limited("api-{self.request.id}", "1/s")(bound), name="bound", bind=True)
-    assert slots_of(arrived(task, id="one"))[0][0] == "api-one"
+    assert slots_of(arrivals.ask(task, id="one")[0])[0][0] == "api-one"
 
 
-def test_a_wrong_call_and_a_backend_that_does_not_answer_are_left_to_the_pool(app, monkeypatch):
-    monkeypatch.setattr(_Trouble, "until", 0.0)
+def test_a_wrong_call_and_a_backend_that_does_not_answer_are_left_to_the_pool(app, arrivals):
     wrong = register(app, rate_limited("api-{name.nothing}", "1/s")(bound), name="wrong", bind=True)
     down = register(app, rate_limited("api", "1/s", backend=DOWN)(run), name="down")
-    assert slots_of(arrived(wrong)) == []
-    assert slots_of(arrived(down)) == []
+    for task in (wrong, down):
+        request, answer = arrivals.ask(task)
+        assert (slots_of(request), answer) == ([], None)
 
 
 # Together with locks, and with other rates.
@@ -522,7 +549,7 @@ def test_pauses_move_the_line_of_the_late_ones():
     state, paces = RateState(), [Pace(1, 10)]
     slots = [state.reserve(paces, 1, NOW, None) for _ in range(3)]
     late = [state.begin(paces, 1, slot, NOW + 100, 1) for slot in slots]
-    state.pause(paces, NOW + 130, NOW + 100)
+    state.pause(NOW + 130, NOW + 100)
     assert isinstance(late[1], Slot)
     assert state.due(late[1].start, late[1].made) == pytest.approx(NOW + 140, abs=1e-5)
 

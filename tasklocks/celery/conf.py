@@ -10,6 +10,7 @@ from celery import Celery, _state
 
 from tasklocks.backends import DEFAULT_PREFIX, Backend, connect
 from tasklocks.backoff import Countdown, check_countdown
+from tasklocks.celery.later import SHORTEST_BOUND
 from tasklocks.durations import seconds
 from tasklocks.errors import ConfigurationError
 from tasklocks.names import check_name
@@ -18,6 +19,9 @@ __all__ = ["DEFAULT_TTL", "BeatSettings", "Settings", "app_in_use", "beat_settin
 
 DEFAULT_TTL = 30.0
 """Seconds that a lease lasts without renewal, unless set."""
+
+DEFAULT_MAX_COUNTDOWN = 30.0
+"""Seconds; a task that waits longer stays in a queue of its own meanwhile, unless set."""
 
 _DEFAULT_SCHEDULER = "celery.beat:PersistentScheduler"
 _DEFAULT_BEAT_NAME = "celery-beat"
@@ -33,6 +37,7 @@ class Settings:
         prefix: `tasklocks_prefix`; what every key starts with.
         ttl: `tasklocks_ttl`, in seconds; for tasks that do not say their own.
         countdown: `tasklocks_countdown`; for tasks that do not say their own. None: adaptive.
+        max_countdown: `tasklocks_max_countdown`, in seconds; what waits longer is not held by a worker.
         options: `tasklocks_backend_options`; the client's own options.
     """
 
@@ -40,6 +45,7 @@ class Settings:
     prefix: str = DEFAULT_PREFIX
     ttl: float = DEFAULT_TTL
     countdown: Countdown | None = None
+    max_countdown: float = DEFAULT_MAX_COUNTDOWN
     options: Mapping[str, Any] | None = None
 
     def backend(self, own: str | Backend | None, where: str) -> Backend:
@@ -76,6 +82,11 @@ def settings_of(app: Celery | None) -> Settings:
         prefix=check_name(_said(conf.get("tasklocks_prefix"), DEFAULT_PREFIX), where="tasklocks_prefix"),
         ttl=seconds(_said(conf.get("tasklocks_ttl"), DEFAULT_TTL), setting="tasklocks_ttl", exclusive=True),
         countdown=check_countdown(conf.get("tasklocks_countdown"), "tasklocks_countdown"),
+        max_countdown=seconds(
+            _said(conf.get("tasklocks_max_countdown"), DEFAULT_MAX_COUNTDOWN),
+            setting="tasklocks_max_countdown",
+            minimum=SHORTEST_BOUND,
+        ),
         options=_options(conf.get("tasklocks_backend_options")),
     )
 

@@ -1,24 +1,38 @@
-"""Reserves a start when the message arrives, if it comes soon: the worker holds the task so long, as any with an ETA.
+"""Reserves a start when the message arrives, before the task takes a place in the pool.
 
-Otherwise the task would go through the pool and back to the queue, behind all that is queued already, and come late
-from there. A start that is further away is left to the pool's process (see `slots`): then the reservation travels with
-the message, and is not lost with this worker. Only for tasks that have rates alone, for locks come first.
+A start that comes soon: the worker holds the task until then, as any with an ETA. One that is further away: the message
+goes back to the broker with its reservation, so that it is not lost with this worker; it is acknowledged once it is
+there. Locks come first and are taken in the pool, so tasks that have any are left to it, as are several rates and
+whatever goes wrong here: there an error belongs to its task.
+
+Backends are asked on a thread, for one that hangs must not hold up the worker's event loop: heartbeats, remote control
+and all other tasks wait for that. Meanwhile a message counts as reserved by the worker, so no more than the prefetch
+limit are with the thread.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from celery import Task, signals
+from celery import Celery, Task, bootsteps, signals
 from celery.app.task import Context
+from celery.worker import state
 
 from tasklocks import clock
 from tasklocks.celery.conf import settings_of
+from tasklocks.celery.later import forward
 from tasklocks.celery.marks import body_of, limits_of
 from tasklocks.celery.rate_spec import RateSpec
+from tasklocks.celery.routes import delays_natively, home_of
 from tasklocks.celery.slots import SHORT
 from tasklocks.celery.waited import HEADER, Booked, Waited, written
 from tasklocks.celery.wish import Wish, wish_of
@@ -26,52 +40,203 @@ from tasklocks.celery.work import Work
 from tasklocks.errors import BackendUnavailable
 from tasklocks.types import Slot
 
-__all__ = ["reserve_early"]
+__all__ = ["GONE", "Desk", "Early", "only_rate"]
 
-_SOON = 10.0  # seconds; more than a busy queue is behind, and as much as a killed worker may leave unused
-_LEAVE_ALONE = 5.0  # seconds for which the main process does not wait again for a backend that did not answer
+_SOON = 10.0  # seconds; as much as a killed worker may leave unused
+_LEAVE_ALONE = 5.0  # seconds for which a backend that did not answer is not asked here
+_ROOM = 20  # messages by which the prefetch limit moves with those that are held: each move asks RabbitMQ
+_STOPPING = 5.0  # seconds that a stopping worker waits for what is being asked
+
+GONE = object()
+"""The answer for a message that went back to the broker."""
 
 _logger = logging.getLogger("tasklocks")
 
 
-class _Trouble:
-    """Until when (local clock) no backend is asked here."""
+class Early(bootsteps.StartStopStep):
+    """Stands between the worker's messages and its pool."""
 
-    until = 0.0
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._consumer = parent
+        self._pass_on = parent.on_task_request
+        self._answers: deque[tuple[Any, Any]] = deque()
+        self._ears: tuple[int, int] | None = None
+        self._desk: Desk | None = None
+        self._held = self._room = 0
+        # The tasks' strategies look it up when the consumer starts.
+        parent.on_task_request = self._receive
+
+    def start(self, parent: Any) -> None:
+        """Begin to ask."""
+        self._held = self._room = 0
+        self._desk = Desk(parent.app, self._answered)
+
+    def stop(self, parent: Any) -> None:
+        """Acknowledge what has gone back to the broker; what was not asked yet is delivered again."""
+        if self._desk is not None:
+            self._desk.close()
+            self._desk = None
+            self._take_answers()
+
+    def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+        """Let the loop hear of answers (called for each connection to the broker)."""
+        if self._ears is None:
+            self._ears = os.pipe()
+            for end in self._ears:
+                os.set_blocking(end, False)
+        hub.add_reader(self._ears[0], self._hear)
+
+    def _receive(self, request: Any) -> None:
+        limit = None if HEADER in request.request_dict else only_rate(request.task)
+        if self._desk is None or limit is None:
+            self._pass_on(request)
+        else:
+            self._desk.ask(request, limit)
+
+    def _answered(self, request: Any, answer: Any) -> None:
+        """Hand an answer to the loop (called on the thread)."""
+        self._answers.append((request, answer))
+        if self._ears is None:
+            self._consumer.timer.call_after(0, self._take_answers)
+        else:
+            with suppress(BlockingIOError):  # it is full of calls already
+                os.write(self._ears[1], b".")
+
+    def _hear(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._ears[0] if self._ears else -1, 4096)
+        self._take_answers()
+
+    def _take_answers(self) -> None:
+        while self._answers:
+            request, answer = self._answers.popleft()
+            if answer is GONE:
+                state.task_ready(request)
+                request.message.ack_log_error(_logger, self._consumer.connection_errors)
+            elif request not in state.reserved_requests:
+                continue  # the connection that it came by is lost, so it is delivered again
+            elif answer is None or answer <= SHORT:
+                self._pass_on(request)
+            else:
+                self._hold(request, answer)
+
+    def _hold(self, request: Any, wait: float) -> None:
+        """Keep the message until its start, as the worker keeps one with an ETA."""
+        request._eta = datetime.now(timezone.utc) + timedelta(seconds=wait)
+        state.reserved_requests.discard(request)
+        self._count(1)
+        # By these Celery forgets it when the connection is lost; before 5.7 it clears its whole timer.
+        request._eta_timer_entry = self._consumer.timer.call_after(wait, self._let_go, (request,), priority=6)
+        getattr(state, "task_scheduled", lambda _: None)(request)
+
+    def _let_go(self, request: Any) -> None:
+        state.task_reserved(request)
+        self._pass_on(request)
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        """Let as many more messages come as are held here."""
+        self._held += more
+        if self._held > self._room:
+            self._room += _ROOM
+            self._consumer.qos.increment_eventually(_ROOM)
+        elif self._held <= self._room - 2 * _ROOM:
+            self._room -= _ROOM
+            self._consumer.qos.decrement_eventually(_ROOM)
 
 
-@signals.task_received.connect(dispatch_uid="tasklocks.early")
-def _on_message(request: Any = None, **_: Any) -> None:
-    if request is None or request.eta is not None or HEADER in request.request_dict or clock.now() < _Trouble.until:
-        return
-    try:
-        reserve_early(request)
-    except BackendUnavailable as down:
-        _Trouble.until = clock.now() + _LEAVE_ALONE
-        _logger.warning("starts are reserved in the pool for a while: %s", down)
-    except Exception:
-        # A wrong call, a wrong rate: the task fails by it in the pool, where an error belongs to its task.
-        _logger.debug("no start is reserved yet for %s", request.id, exc_info=True)
+class Desk:
+    """Asks for starts, one message after the other, on a thread of its own.
+
+    Args:
+        app: the worker's.
+        answered: called on the thread with each message and its answer: the seconds until the start that is reserved
+            now; None if the pool has to ask; `GONE` if the message is in the broker again.
+    """
+
+    def __init__(self, app: Celery, answered: Callable[[Any, Any], None]) -> None:
+        self._app = app
+        self._answered = answered
+        self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._trouble_until = 0.0
+        self._closed = False
+        self._sends = not delays_natively(app)
+        self._thread = threading.Thread(target=self._run, name="tasklocks-early", daemon=True)
+        self._thread.start()
+
+    def ask(self, request: Any, limit: RateSpec) -> None:
+        """Take a message; `limit` is what `only_rate` returns for its task."""
+        self._asked.put((request, limit))
+
+    def close(self) -> None:
+        """End the thread; messages that were not asked for yet get no answer."""
+        self._closed = True
+        self._asked.put(None)
+        self._thread.join(_STOPPING)
+
+    def _run(self) -> None:
+        while (asked := self._asked.get()) is not None and not self._closed:
+            self._answered(asked[0], self._answer(*asked))
+
+    def _answer(self, request: Any, limit: RateSpec) -> Any:
+        if clock.now() < self._trouble_until:
+            return None
+        try:
+            slot = reserved(request, limit, None if self._sends else _SOON)
+        except BackendUnavailable as down:
+            self._trouble_until = clock.now() + _LEAVE_ALONE
+            _logger.warning("starts are reserved in the pool for a while: %s", down)
+            return None
+        except Exception:
+            _logger.debug("no start is reserved yet for %s", request.id, exc_info=True)
+            return None
+        if slot is None:
+            return None
+        return GONE if slot.wait > _SOON and self._sent_back(request, slot.wait) else slot.wait
+
+    def _sent_back(self, request: Any, wait: float) -> bool:
+        """Put the message into the broker again, due at its start; False: it has to be held."""
+        home = home_of(self._app, request.delivery_info["exchange"] or "", request.delivery_info["routing_key"] or "")
+        if home is None or self._app.amqp.queues[home].exchange.type == "fanout":
+            return False
+        due = datetime.now(timezone.utc) + timedelta(seconds=wait)
+        headers = {**request.message.headers, HEADER: request.request_dict[HEADER], "eta": due.isoformat()}
+        bound = settings_of(self._app).max_countdown
+        try:
+            with self._app.producer_or_acquire() as producer:
+                forward(producer, request.message, headers, home, bound)
+        except Exception as error:  # noqa: BLE001 - kombu's transports have errors of their own, each others
+            _logger.warning("%s is held here until its start, it could not be sent back: %s", request.id, error)
+            return False
+        return True
 
 
-def reserve_early(request: Any) -> None:
-    """Reserve the start of a message that has just arrived, if it is soon, and let the worker hold it until then."""
-    limit = _only_rate(request.task)
-    if limit is None:
-        return
-    wish = _wish(request, limit)
-    slot = wish.reserve(_SOON if limit.max_wait is None else min(_SOON, limit.max_wait))
-    if isinstance(slot, Slot):
-        request.request_dict[HEADER] = written(Waited(slots=(Booked(wish.name, slot.start, slot.made),)))
-        if slot.wait > SHORT:
-            request._eta = datetime.now(timezone.utc) + timedelta(seconds=slot.wait)
-
-
-def _only_rate(task: Task) -> RateSpec | None:
+def only_rate(task: Task) -> RateSpec | None:
+    """Return the rate limit of a task that has no other limit and may be sent away."""
     limits = limits_of(task)
     if len(limits) != 1 or not isinstance(limits[0], RateSpec) or limits[0].on_busy != "retry":
         return None
     return limits[0]
+
+
+def reserved(request: Any, limit: RateSpec, longest: float | None) -> Slot | None:
+    """Reserve the start of a message, and note it among what the pool gets; None: it is refused.
+
+    Args:
+        request: the message.
+        limit: what `only_rate` returns for its task.
+        longest: seconds; a later start is not reserved. None: the task's own bound.
+    """
+    wish = _wish(request, limit)
+    bounds = [bound for bound in (longest, limit.max_wait) if bound is not None]
+    slot = wish.reserve(min(bounds, default=None))
+    if not isinstance(slot, Slot):
+        return None
+    request.request_dict[HEADER] = written(Waited(slots=(Booked(wish.name, slot.start, slot.made),)))
+    return slot
 
 
 def _wish(request: Any, limit: RateSpec) -> Wish:
@@ -84,3 +249,8 @@ def _wish(request: Any, limit: RateSpec) -> Wish:
         return wish_of(limit, settings_of(task.app), Work(task.run, args, request.kwargs, args))
     finally:
         task.request_stack.pop()
+
+
+@signals.worker_init.connect(dispatch_uid="tasklocks.early")
+def _add(sender: Any = None, **_: Any) -> None:
+    sender.app.steps["consumer"].add(Early)

@@ -9,7 +9,6 @@ delivery mode, correlation and message id, the parent, and the queue behind Rabb
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,12 +18,14 @@ from celery.canvas import Signature
 from kombu.serialization import registry
 
 from tasklocks.celery.calls import CONTENT_TYPE
+from tasklocks.celery.conf import settings_of
+from tasklocks.celery.later import later_queue, staying, stays_until
 from tasklocks.celery.marks import limits_of
+from tasklocks.celery.routes import delays_natively, home_of, kept_headers
 from tasklocks.celery.waited import HEADER, Waited, written
 
 __all__ = ["send_again"]
 
-_DELAYED = re.compile(r"^(?:[01]\.){28}")
 _KEPT_PROPERTIES = ("correlation_id", "message_id", "delivery_mode")
 
 
@@ -42,8 +43,10 @@ def send_again(task: Task, countdown: float, waited: Waited) -> Signature:
         Exception: whatever publishing raises; nothing was sent then.
     """
     request = task.request
+    natively = delays_natively(task.app)
     options = {
-        "countdown": _countdown(task.app, countdown),
+        # Native delayed delivery counts in whole seconds and refuses 0.
+        "countdown": max(1, math.ceil(countdown)) if natively else countdown,
         "retries": request.retries,
         "headers": _headers(request, waited),
         "add_to_parent": False,
@@ -51,18 +54,14 @@ def send_again(task: Task, countdown: float, waited: Waited) -> Signature:
     }
     signature = task.signature_from_request(request, **options)
     _restore_route(task.app, signature.options)
+    elsewhere = {} if natively else _elsewhere(task.app, countdown, signature.options)
     with _nobodys_child(request):
-        signature.apply_async()
+        signature.apply_async(**elsewhere)
     return signature
 
 
 def _headers(request: Any, waited: Waited) -> dict[str, Any]:
-    # x-death and its kin were added by RabbitMQ; sent again they look like a routing loop, and the message vanishes.
-    kept = {
-        key: value
-        for key, value in (request.headers or {}).items()
-        if key != CONTENT_TYPE and not key.startswith(("x-death", "x-first-death", "x-last-death"))
-    }
+    kept = {key: value for key, value in kept_headers(request.headers or {}).items() if key != CONTENT_TYPE}
     return {**kept, HEADER: written(waited)}
 
 
@@ -87,33 +86,22 @@ def _restore_route(app: Celery, options: dict[str, Any]) -> None:
     if options.get("priority", 0) is None:
         del options["priority"]
     exchange, routing_key = str(options.get("exchange") or ""), str(options.get("routing_key") or "")
+    home = home_of(app, exchange, routing_key)
     if exchange.startswith("celery_delayed"):
         del options["exchange"], options["routing_key"]
-        routing_key = _DELAYED.sub("", routing_key)
-        found = [name for name, queue in app.amqp.queues.items() if queue.routing_key == routing_key]
-    else:
-        found = [name for name, queue in app.amqp.queues.items() if _leads_to(queue, exchange, routing_key)]
-    if found:
-        options["queue"] = found[0]
+    if home is not None:
+        options["queue"] = home
 
 
-def _leads_to(queue: Any, exchange: str, routing_key: str) -> bool:
-    if not exchange or queue.exchange is None or queue.exchange.name != exchange:
-        return False
-    if queue.exchange.type == "fanout" or queue.routing_key == routing_key:
-        return True
-    words = ({"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word)) for word in (queue.routing_key or "").split("."))
-    return queue.exchange.type == "topic" and bool(re.fullmatch(r"\.".join(words), routing_key))
-
-
-def _countdown(app: Celery, countdown: float) -> float:
-    # Native delayed delivery counts in whole seconds and refuses 0.
-    return max(1, math.ceil(countdown)) if _delays_natively(app) else countdown
-
-
-def _delays_natively(app: Celery) -> bool:
-    quorum = any((queue.queue_arguments or {}).get("x-queue-type") == "quorum" for queue in app.amqp.queues.values())
-    return quorum and app.connection_for_write().transport.driver_type == "amqp"
+def _elsewhere(app: Celery, countdown: float, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that let a message stay in a later queue, if it is due late enough; else none."""
+    home = options.get("queue")
+    stay = staying(countdown, settings_of(app).max_countdown)
+    if stay is None or home is None or app.amqp.queues[home].exchange.type == "fanout":
+        return {}
+    queue = later_queue(home, stay)
+    headers = {**options["headers"], **stays_until(stay)}
+    return {"queue": queue, "exchange": "", "routing_key": queue.name, "headers": headers}
 
 
 @contextmanager

@@ -39,6 +39,28 @@ def paced_late(name: str, tag: Any = None) -> str:
     return _ran(name, tag=tag)
 
 
+@app.task(bind=True)
+@rate_limited("{name}", "20/s")
+def telling(self: Any, name: str, more: Any = None) -> dict[str, Any]:
+    """Tell what a task knows of itself."""
+    request = self.request
+    known = (
+        "id",
+        "args",
+        "kwargs",
+        "root_id",
+        "parent_id",
+        "group",
+        "correlation_id",
+        "reply_to",
+        "retries",
+        "expires",
+    )
+    facts = {key: repr(getattr(request, key)) for key in (*known, "headers", "timelimit", "delivery_info", "stamps")}
+    _ran(name, more=repr(more))
+    return facts
+
+
 @app.task
 @rate_limited("{name}", "100/s")
 def paced_fast(name: str) -> str:

@@ -1,0 +1,19 @@
+"""The tasks of `tests.apps.rates` in workers for which a few seconds are a long wait."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from tasklocks.celery import conf, early, fetch, later
+
+later.STAYS = fetch.STAYS = (2.0, 6.0)
+later._LEAD = 1.0
+conf.SHORTEST_BOUND = 3.0
+early._SOON = 1.0
+
+# Anew, for each stage has settings of its own.
+sys.modules.pop("tests.apps.rates", None)
+rates = importlib.import_module("tests.apps.rates")
+app = rates.app
+globals().update({name: value for name, value in vars(rates).items() if not name.startswith("_")})
