@@ -13,6 +13,7 @@ from tasklocks.types import Algorithm, Pace
 
 __all__ = ["Tally", "tally"]
 
+_HAIR = 1e-5  # seconds; times are sums of floats
 _SLACK = 1e-3
 """Of one start: times are sums of floats."""
 
@@ -59,8 +60,7 @@ def tally(pace: Pace, starts: Sequence[float], kept: Any, seconds: float) -> Tal
 
 def _between(ordered: Sequence[float], begin: float, end: float) -> int:
     """Return how many starts there were from `begin` on and before `end`; a hair before is not before."""
-    hair = 1e-5
-    return bisect.bisect_left(ordered, end - hair) - bisect.bisect_left(ordered, begin - hair)
+    return bisect.bisect_left(ordered, end - _HAIR) - bisect.bisect_left(ordered, begin - _HAIR)
 
 
 def _fullest_of_any_length(pace: Pace, ordered: Sequence[float]) -> float:
@@ -90,11 +90,12 @@ def _arrival_agrees(pace: Pace, ordered: Sequence[float], kept: Any) -> bool:
 
 
 def _windows_agree(pace: Pace, ordered: Sequence[float], kept: Any) -> bool:
-    return all(_between(ordered, begin, begin + pace.period) == cost for begin, cost in kept)
+    return all(_between(ordered, begin, begin + pace.period) == cost for begin, cost, _ in kept)
 
 
 def _log_agrees(pace: Pace, ordered: Sequence[float], kept: Any) -> bool:
-    return not kept or _between(ordered, kept[0][0], math.inf) == sum(cost for *_, cost in kept)
+    (_, oldest, before), (_, _, all_of_them) = kept[0], kept[-1]
+    return _between(ordered, oldest + 2 * _HAIR, math.inf) == all_of_them - before
 
 
 _FULLEST: Mapping[Algorithm, Callable[[Pace, Sequence[float]], float]] = {

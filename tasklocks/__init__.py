@@ -13,7 +13,7 @@ from tasklocks.errors import (
     TaskLocksError,
 )
 from tasklocks.leases import Lease, current_lease
-from tasklocks.ratelimit import RateLimit
+from tasklocks.ratelimit import RateLimit, pause, resume
 from tasklocks.semaphore import Lock, Semaphore
 
 __all__ = [
@@ -31,5 +31,7 @@ __all__ = [
     "connect",
     "current_lease",
     "locked",
+    "pause",
     "rate_limited",
+    "resume",
 ]

@@ -7,14 +7,19 @@ is never overtaken.
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from tasklocks.types import Algorithm, Pace
 
-__all__ = ["Counter", "counter"]
+__all__ = ["HAIR", "STARTS_KEPT", "Counter", "counter", "is_calendar"]
 
-_STARTS_KEPT = 256  # of a sliding window; starts closer together than a 256th of it are counted as one
+STARTS_KEPT = 256
+"""Of a sliding window; starts closer together than a 256th of it are counted as one."""
+
+HAIR = 1e-9
+"""Of the limit of a sliding window: sums of fractions are not exact."""
+
 _CALENDAR = {3600.0: "hour", 86400.0: "day", 31 * 86400.0: "month"}
 
 
@@ -67,24 +72,26 @@ class _Sliding:
 
     def __init__(self, pace: Pace, kept: Any) -> None:
         self._limit, self._period = pace.limit, pace.period
-        self._starts: list[list[float]] = kept or []  # first start, last start, cost
+        # First start, last start, and the cost of all up to here, so that nobody has to add up what lies between.
+        self._starts: list[list[float]] = kept or []
 
     def earliest(self, at: float, cost: float) -> float:
-        start = max(at, self._starts[-1][1]) if self._starts else at
-        used = sum(each[2] for each in self._starts if each[1] > start - self._period)
-        for _, last, past in self._starts:
-            if used + cost <= self._limit:
-                break
-            if last > start - self._period:
-                start, used = max(start, last + self._period), used - past
+        if not self._starts:
+            return at
+        _, newest, total = self._starts[-1]
+        over = total + cost - self._limit * (1 + HAIR)  # so much has to be out of the window
+        start = max(at, newest)
+        if over > 0:
+            start = max(start, next((last for _, last, past in self._starts if past >= over), newest) + self._period)
         return start
 
     def book(self, start: float, cost: float) -> None:
-        if self._starts and start - self._starts[-1][0] < self._period / _STARTS_KEPT:
+        total = cost + (self._starts[-1][2] if self._starts else 0.0)
+        if self._starts and start - self._starts[-1][0] < self._period / STARTS_KEPT:
             # Counted as of the later one: it may cost a moment, it never lets one too many start.
-            self._starts[-1][1:] = [start, self._starts[-1][2] + cost]
+            self._starts[-1][1:] = [start, total]
         else:
-            self._starts.append([start, start, cost])
+            self._starts.append([start, start, total])
 
     def shift(self, by: float, now: float) -> None:
         for each in self._starts:
@@ -95,7 +102,9 @@ class _Sliding:
         return self._starts[-1][1] + self._period if self._starts else 0.0
 
     def kept(self, now: float) -> Any:
-        return [each for each in self._starts if each[1] > now - self._period]
+        over = sum(each[1] <= now - self._period for each in self._starts)
+        # The newest of those that are over stays, for what it says of all before it.
+        return self._starts[max(0, over - 1) :] if over < len(self._starts) else []
 
 
 class _Fixed:
@@ -103,7 +112,7 @@ class _Fixed:
 
     def __init__(self, pace: Pace, kept: Any) -> None:
         self._pace = pace
-        self._used: list[list[float]] = kept or []  # window's begin, cost; the last is the newest
+        self._used: list[list[float]] = kept or []  # window's begin, cost, last start; the last is the newest
 
     def earliest(self, at: float, cost: float) -> float:
         begin, end = _window(self._pace, max(at, self._used[-1][0]) if self._used else at)
@@ -112,16 +121,20 @@ class _Fixed:
         return max(at, begin)
 
     def book(self, start: float, cost: float) -> None:
-        begin = _window(self._pace, start)[0]
-        if self._used and self._used[-1][0] == begin:
-            self._used[-1][1] += cost
-        else:
-            self._used.append([begin, cost])
+        self._add(start, cost, start)
 
     def shift(self, by: float, now: float) -> None:
         booked, self._used = self._used, []
-        for begin, cost in booked:
-            self.book(begin + by if begin > now else begin, cost)
+        for begin, cost, last in booked:
+            if begin <= now:
+                self._add(begin, cost, min(last, now))
+        for begin, cost, last in booked:
+            at = max(begin, now) + by
+            while last > now and at <= last + by:
+                # They may lie in two windows now, and how many in each is not known: all are counted in both.
+                here, end = _window(self._pace, at)
+                self._add(at, 0.0 if here == begin <= now else cost, last + by)
+                at = end
 
     def ends(self) -> float:
         return _window(self._pace, self._used[-1][0])[1] if self._used else 0.0
@@ -129,8 +142,15 @@ class _Fixed:
     def kept(self, now: float) -> Any:
         return [each for each in self._used if _window(self._pace, each[0])[1] > now]
 
+    def _add(self, at: float, cost: float, last: float) -> None:
+        begin = _window(self._pace, at)[0]
+        if self._used and self._used[-1][0] == begin:
+            self._used[-1][1:] = [self._used[-1][1] + cost, max(self._used[-1][2], last)]
+        else:
+            self._used.append([begin, cost, last])
+
     def _taken(self, begin: float) -> float:
-        return sum(cost for each, cost in self._used if each == begin)
+        return sum(each[1] for each in self._used if each[0] == begin)
 
 
 def counter(pace: Pace, kept: Any) -> Counter:
@@ -140,13 +160,19 @@ def counter(pace: Pace, kept: Any) -> Counter:
     return kinds[pace.algorithm](pace, kept)
 
 
+def is_calendar(pace: Pace) -> bool:
+    """Tell whether its windows need a calendar: the hours and days of UTC are stretches of one length since 1970."""
+    if pace.algorithm != "fixed" or pace.period not in _CALENDAR:
+        return False
+    return _CALENDAR[pace.period] == "month" or getattr(pace.zone, "key", "UTC") != "UTC"
+
+
 def _window(pace: Pace, at: float) -> tuple[float, float]:
     """Return begin and end of the window that `at` lies in, as seconds since the epoch."""
-    unit = _CALENDAR.get(pace.period)
-    if pace.zone is None or unit is None:
+    if not is_calendar(pace):
         begin = math.floor(at / pace.period) * pace.period
         return begin, begin + pace.period
-    local = datetime.fromtimestamp(at, pace.zone)
+    unit, local = _CALENDAR[pace.period], datetime.fromtimestamp(at, pace.zone or timezone.utc)
     first = local.replace(minute=0, second=0, microsecond=0)
     if unit != "hour":
         first = first.replace(hour=0, day=1 if unit == "month" else first.day, fold=0)

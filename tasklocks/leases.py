@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from datetime import datetime
 from types import TracebackType
 
 from tasklocks import clock, ledger
 from tasklocks.backends import fingerprint
 from tasklocks.backends.base import Backend
-from tasklocks.durations import Duration
+from tasklocks.durations import PauseLength
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LeaseLost, TaskLocksError
 from tasklocks.renewal import renewal
 from tasklocks.started import pause_here, started_here
@@ -146,20 +147,23 @@ class Lease:
         else:
             self.renewed(answer)
 
-    def pause(self, length: Duration, name: str | None = None) -> None:
-        """Let nothing start under the innermost rate limit of the running function for `length` from now.
+    def pause(
+        self, length: PauseLength | None = None, name: str | None = None, *, until: datetime | None = None
+    ) -> None:
+        """Let nothing start under the innermost rate limit of the running function for `length`, or `until` then.
 
-        For a partner that answers "too many" and says when to come back: what waits already moves by as much.
+        For a partner that says when to come back: what waits already moves by as much. See `tasklocks.pause`.
 
         Args:
-            length: seconds, or a timedelta; 0 resumes.
+            length: seconds, a timedelta, or the value of an HTTP `Retry-After` header.
             name: which rate limit, if the function runs under several.
+            until: a datetime with a time zone, instead of a length.
 
         Raises:
-            ConfigurationError: the caller is under no such rate limit.
+            ConfigurationError: the caller is under no such rate limit, or the time makes no sense.
             BackendUnavailable: the backend does not answer.
         """
-        pause_here(length, name)
+        pause_here(length, name, until=until)
 
     def release(self) -> bool:
         """End the lease; only this owner's lease is touched. Harmless when repeated.

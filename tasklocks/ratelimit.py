@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tasklocks import clock
 from tasklocks.backends import Backend
 from tasklocks.backends.base import RETENTION
-from tasklocks.durations import Duration, seconds
+from tasklocks.durations import Duration, PauseLength, Until, seconds, until_when
 from tasklocks.errors import ConfigurationError, LockBusy, LockTimeout
 from tasklocks.names import check_name
 from tasklocks.rates import RateState, parse_rate
 from tasklocks.semaphore import connected
 from tasklocks.types import Algorithm, Pace, Refused, ReserveRequest, Slot
 
-__all__ = ["Rate", "RateLimit", "Rates", "check_rates", "paces_of", "pause", "slot_left"]
+__all__ = [
+    "Rate",
+    "RateLimit",
+    "Rates",
+    "check_cost",
+    "check_rates",
+    "paces_of",
+    "pause",
+    "pause_until",
+    "resume",
+    "slot_left",
+]
 
 Rate = str | Sequence[str]
 """`"100/m"`, `"5/s"`, `"10/30s"`; or several at once, which must all hold."""
@@ -99,13 +110,13 @@ class RateLimit:
         slot = self._reserve(cost, None)
         return slot.wait
 
-    def pause(self, seconds_: Duration) -> None:
-        """Let nothing start for so many seconds from now; what is reserved already moves by as much."""
-        pause(self._backend, self.name, self._paces(), seconds(seconds_, setting=f"{self._where}: pause"))
+    def pause(self, length: PauseLength | None = None, *, until: datetime | None = None) -> None:
+        """Let nothing start for a time; see the function `pause`."""
+        pause(self.name, length, until=until, backend=self._backend)
 
     def resume(self) -> None:
-        """End a pause."""
-        pause(self._backend, self.name, self._paces(), 0.0)
+        """End a pause; see the function `resume`."""
+        resume(self.name, backend=self._backend)
 
     def _reserve(self, cost: float, max_wait: float | None) -> Slot | Refused:
         paces = self._paces()
@@ -161,13 +172,53 @@ def slot_left(backend: Backend, name: str, slot: Slot) -> float:
     return backend.update(name, lambda text, now: (text, 0.0, RateState.read(text).wait_of(slot.start, slot.made, now)))
 
 
-def pause(backend: Backend, name: str, paces: Sequence[Pace], length: float) -> None:
-    """Let nothing start for `length` seconds from now; 0 resumes."""
+def pause(
+    name: str,
+    length: PauseLength | None = None,
+    *,
+    until: datetime | None = None,
+    backend: str | Backend | None = None,
+) -> None:
+    """Let nothing start under a rate limit for so long, or until then; what is reserved already moves by as much.
 
+    >>> pause("partner-api", until=datetime.now(timezone.utc) + timedelta(minutes=5), backend="memory://")
+
+    A pause never ends another one early: the later end counts. `resume` ends it.
+
+    Args:
+        name: the limit.
+        length: seconds, a timedelta, or the value of an HTTP `Retry-After` header, also one that is a date.
+        until: a datetime with a time zone, instead of a length. It is compared with the backend's clock.
+        backend: a URL, or what `connect` returns; None: see `connect`.
+
+    Raises:
+        ConfigurationError: a name, time or URL that cannot work.
+        BackendUnavailable: the backend does not answer.
+    """
+    where = f"rate limit {check_name(name)!r}"
+    pause_until(connected(backend, where), name, until_when(length, until, setting=f"{where}: pause"))
+
+
+def resume(name: str, *, backend: str | Backend | None = None) -> None:
+    """End a pause now. What waits comes back at the time that it was told, what comes now starts now.
+
+    Raises:
+        ConfigurationError: a name or URL that cannot work.
+        BackendUnavailable: the backend does not answer.
+    """
+    _change(connected(backend, f"rate limit {check_name(name)!r}"), name, lambda state, now: state.resume(now))
+
+
+def pause_until(backend: Backend, name: str, until: Until) -> None:
+    """Let nothing start before a moment."""
+    _change(backend, name, lambda state, now: state.pause(until(now), now))
+
+
+def _change(backend: Backend, name: str, step: Callable[[RateState, float], None]) -> None:
     def change(text: str, now: float) -> tuple[str, float, None]:
         state = RateState.read(text)
-        state.pause(paces, now + length, now)
-        return state.written(), state.lasts(paces, now) + RETENTION, None
+        step(state, now)
+        return state.written(), state.lasts(now) + RETENTION, None
 
     backend.update(name, change)
 

@@ -6,6 +6,7 @@ a small text, which a backend replaces in one atomic step (`Backend.update`).
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -21,6 +22,8 @@ __all__ = ["RateState", "parse_rate"]
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)")
 _SHIFTS_KEPT = 50
+# Of the fields in the text, the one that may be long last: scripts read what is before it, and then a part of it.
+_ORDER = ("paused_until", "shifts", "late", "owed", "ends", "algorithm", "counted")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "month": 31 * 86400.0}
 
 
@@ -50,38 +53,49 @@ class RateState:
         paused_until: backend's clock; nothing starts before. 0: not paused.
         shifts: what pauses did to reserved starts: when, and by how many seconds.
         late: what each pace has counted of starts that came late; see `begin`.
+        owed: the shifts by which what was counted has yet to move. Who pauses need not know the rates; who reserves
+            next does.
+        ends: backend's clock; from when on nothing of what was counted matters.
+        algorithm: how it was counted; what was counted in another way counts as nothing.
     """
 
     counted: list[Any] = field(default_factory=list)
     paused_until: float = 0.0
     shifts: list[list[float]] = field(default_factory=list)
     late: list[Any] = field(default_factory=list)
+    owed: list[list[float]] = field(default_factory=list)
+    ends: float = 0.0
+    algorithm: str = ""
 
     @classmethod
     def read(cls, text: str) -> RateState:
         """Return what `written` wrote; an empty state for an empty text."""
-        return cls(*json.loads(text)) if text else cls()
+        return cls(**dict(zip(_ORDER, json.loads(text), strict=True))) if text else cls()
 
     def written(self) -> str:
         """Return the state as text."""
-        return json.dumps([self.counted, self.paused_until, self.shifts, self.late], separators=(",", ":"))
+        return json.dumps([getattr(self, name) for name in _ORDER], separators=(",", ":"))
 
     def reserve(self, paces: Sequence[Pace], cost: float, now: float, max_wait: float | None) -> Slot | Refused:
         """Reserve the earliest start that all paces allow.
 
         Args:
-            paces: all must hold.
+            paces: all must hold; of one algorithm.
             cost: how much of each limit the start takes.
             now: backend's clock.
             max_wait: seconds; nothing is reserved if the start would be later. None: without bound.
         """
-        counters = _counters(paces, self.counted)
-        start = _earliest(counters, max(now, self.paused_until), cost)
+        counters, rest = self._moved(paces, self.counted), max(0.0, self.paused_until - now)
+        # As if the pause ended now, and then moved by the rest of it: so it is right whenever the pause ends.
+        back = 0.0 if paces[0].algorithm == "fixed" else rest
+        _shift(counters, -back, now)
+        start = _earliest(counters, now + rest - back, cost) + back
+        _shift(counters, back, now)
         if max_wait is not None and start - now > max_wait:
             return Refused(start - now)
         for each in counters:
             each.book(start, cost)
-        self.counted = [each.kept(now) for each in counters]
+        self._count(paces, counters, self._moved(paces, self.late), now)
         return Slot(start, now, start - now)
 
     def begin(self, paces: Sequence[Pace], cost: float, slot: Slot, now: float, grace: float) -> Slot | None:
@@ -96,13 +110,13 @@ class RateState:
             return Slot(slot.start, slot.made, due - now)
         if any(pace.algorithm != "gcra" for pace in paces):
             return Slot(slot.start, slot.made, 0.0) if now - due <= grace else None
-        line = _counters(paces, self.late)
+        line = self._moved(paces, self.late)
         start = _earliest(line, max(now, self.paused_until), cost)
         if now - due <= grace and start <= now:
             return Slot(slot.start, slot.made, 0.0)
         for each in line:
             each.book(start, cost)
-        self.late = [each.kept(now) for each in line]
+        self._count(paces, self._moved(paces, self.counted), line, now)
         return Slot(start, now, start - now)
 
     def wait_of(self, start: float, made: float, now: float) -> float:
@@ -116,21 +130,51 @@ class RateState:
                 start += by
         return start
 
-    def pause(self, paces: Sequence[Pace], until: float, now: float) -> None:
+    def pause(self, until: float, now: float) -> None:
         """Let nothing start before `until` (backend's clock), and move all reserved starts by as much.
 
-        A moment in the past resumes.
+        A pause that would end before the present one does changes nothing: who was told to wait longer still has to.
         """
-        by = max(until, now) - max(self.paused_until, now)
-        self.counted = _shifted(_counters(paces, self.counted), by, now)
-        self.late = _shifted(_counters(paces, self.late), by, now) if self.late else []
-        self.shifts = [*self.shifts[1 - _SHIFTS_KEPT :], [now, by]]
-        self.paused_until = until
+        if until > max(self.paused_until, now):
+            self._move(until - max(self.paused_until, now), now)
+            self.paused_until = until
 
-    def lasts(self, paces: Sequence[Pace], now: float) -> float:
+    def resume(self, now: float) -> None:
+        """End a pause, and move what it had moved back by the rest of it.
+
+        Not with quotas of fixed windows: what was moved on into the next window may have no room in this one.
+        """
+        if self.paused_until > now:
+            if self.algorithm != "fixed":
+                self._move(now - self.paused_until, now)
+            self.paused_until = now
+
+    def lasts(self, now: float) -> float:
         """Return for how many seconds from `now` the state still means something."""
-        counters = [*_counters(paces, self.counted), *_counters(paces, self.late)]
-        return max([self.paused_until, *(each.ends() for each in counters)]) - now
+        return max(self.paused_until, self.ends, now) - now
+
+    def _move(self, by: float, now: float) -> None:
+        if self.owed and self.paused_until > now:
+            # Nothing was reserved since this pause began, and all that it moved lies behind its end.
+            self.shifts[-1][1] += by
+            self.owed[-1][1] += by
+        else:
+            self.shifts = [*self.shifts[1 - _SHIFTS_KEPT :], [now, by]]
+            self.owed = [*self.owed, [now, by]]
+        self.ends += by
+
+    def _moved(self, paces: Sequence[Pace], counted: Sequence[Any]) -> list[Counter]:
+        mine = self.algorithm in ("", paces[0].algorithm)
+        # A copy: what is refused leaves the state as it was.
+        counters = _counters(paces, copy.deepcopy(counted) if mine else ())
+        for at, by in self.owed:
+            _shift(counters, by, at)
+        return counters
+
+    def _count(self, paces: Sequence[Pace], counters: Sequence[Counter], line: Sequence[Counter], now: float) -> None:
+        self.counted, self.late = [each.kept(now) for each in counters], [each.kept(now) for each in line]
+        self.owed, self.ends = [], max(each.ends() for each in (*counters, *line))
+        self.algorithm = paces[0].algorithm
 
 
 def _counters(paces: Sequence[Pace], counted: Sequence[Any]) -> list[Counter]:
@@ -147,7 +191,7 @@ def _earliest(counters: Sequence[Counter], start: float, cost: float) -> float:
     return start
 
 
-def _shifted(counters: Sequence[Counter], by: float, now: float) -> list[Any]:
-    for each in counters:
-        each.shift(by, now)
-    return [each.kept(now) for each in counters]
+def _shift(counters: Sequence[Counter], by: float, now: float) -> None:
+    if by:
+        for each in counters:
+            each.shift(by, now)

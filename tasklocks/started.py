@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 
-from tasklocks.durations import Duration, seconds
+from tasklocks.durations import PauseLength, Until, until_when
 from tasklocks.errors import ConfigurationError
 
 __all__ = ["Started", "pause_here", "started_here", "under"]
@@ -19,11 +20,11 @@ class Started:
 
     Attributes:
         name: the limit.
-        pause: lets nothing start for so many seconds from now; 0 resumes.
+        pause: lets nothing start before a moment.
     """
 
     name: str
-    pause: Callable[[float], None]
+    pause: Callable[[Until], None]
 
 
 _started: ContextVar[tuple[Started, ...]] = ContextVar("tasklocks_started", default=())
@@ -44,11 +45,11 @@ def started_here() -> tuple[Started, ...]:
     return _started.get()
 
 
-def pause_here(length: Duration, name: str | None = None) -> None:
+def pause_here(length: PauseLength | None, name: str | None = None, *, until: datetime | None = None) -> None:
     """Pause the innermost rate limit around the caller, or the one with `name`.
 
     Raises:
-        ConfigurationError: there is none; the message names those that there are.
+        ConfigurationError: there is none; the message names those that there are. Or the time makes no sense.
         BackendUnavailable: the backend does not answer.
     """
     wanted = [each for each in _started.get() if name in (None, each.name)]
@@ -56,4 +57,4 @@ def pause_here(length: Duration, name: str | None = None) -> None:
         known = ", ".join(repr(each.name) for each in _started.get()) or "none"
         which = "a rate limit" if name is None else f"rate limit {name!r}"
         raise ConfigurationError(f"{which} cannot be paused from here; what runs here is under: {known}")
-    wanted[-1].pause(seconds(length, setting=f"rate limit {wanted[-1].name!r}: pause"))
+    wanted[-1].pause(until_when(length, until, setting=f"rate limit {wanted[-1].name!r}: pause"))

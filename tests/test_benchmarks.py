@@ -106,8 +106,8 @@ def test_a_rate_is_never_exceeded_and_the_backend_has_counted_what_was_started(r
     [
         (Pace(10, 1.0), lambda starts: starts[-1] + 0.1),
         (Pace(10, 1.0, burst=3), lambda starts: starts[-1] + 0.1),
-        (Pace(10, 1.0, algorithm="sliding"), lambda starts: [[starts[0], starts[-1], len(starts)]]),
-        (Pace(10, 1.0, algorithm="fixed"), lambda starts: [[1000.0, 10], [1001.0, 10]]),
+        (Pace(10, 1.0, algorithm="sliding"), lambda starts: [[each, each, number] for number, each in enumerate(starts, 1)]),
+        (Pace(10, 1.0, algorithm="fixed"), lambda starts: [[1000.0, 10, 1000.9], [1001.0, 10, 1001.9]]),
     ],
 )
 def test_one_start_too_many_is_seen_in_the_record_and_in_the_state(pace, counted):

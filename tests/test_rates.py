@@ -171,18 +171,20 @@ def test_a_pause_moves_what_is_reserved_and_what_comes(algorithm):
     state, paces = RateState(), [Pace(1, 10.0, algorithm=algorithm)]
     now = NOW
     slots = [state.reserve(paces, 1, now, None) for _ in range(3)]
-    state.pause(paces, now + 35, now)
+    state.pause(now + 35, now)
     moved = [state.wait_of(slot.start, slot.made, now) for slot in slots[1:]]
     assert moved == pytest.approx([45, 55])
     last = reserved(state, paces, now) - now
     assert last >= 55 + (0 if algorithm == "fixed" else 10)
-    state.pause(paces, now + 5, now + 5)  # resumed after 5 of 35 seconds
-    assert [state.wait_of(slot.start, slot.made, now + 5) for slot in slots[1:]] == pytest.approx([10, 20])
+    state.resume(now + 5)  # after 5 of 35 seconds
+    # What a quota moved on to the next windows may have no room in this one.
+    left = [40, 50] if algorithm == "fixed" else [10, 20]
+    assert [state.wait_of(slot.start, slot.made, now + 5) for slot in slots[1:]] == pytest.approx(left)
 
 
 def test_nothing_starts_during_a_pause():
     state, paces = RateState(), [Pace(100, 1)]
-    state.pause(paces, NOW + 60, NOW)
+    state.pause(NOW + 60, NOW)
     assert reserved(state, paces, NOW + 1) == NOW + 60
 
 

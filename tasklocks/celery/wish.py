@@ -53,7 +53,7 @@ class Wish:
     @property
     def started(self) -> Started:
         """What the body can do to the limit."""
-        return Started(self.name, lambda length: ratelimit.pause(self.backend, self.name, self.paces, length))
+        return Started(self.name, lambda until: ratelimit.pause_until(self.backend, self.name, until))
 
     def reserve(self, max_wait: float | None) -> Slot | Refused:
         """Reserve the next start."""
@@ -82,7 +82,7 @@ class Wish:
             if slot.made == booked.made:
                 return text, 0.0, (booked, slot.wait)
             late = Booked(self.name, slot.start, slot.made, late=True)
-            return state.written(), state.lasts(self.paces, now) + RETENTION, (late, slot.wait)
+            return state.written(), state.lasts(now) + RETENTION, (late, slot.wait)
 
         return self.backend.update(self.name, change)
 
