@@ -179,7 +179,13 @@ class LeaderScheduler:
         with self._stops.busy():
             gate.trouble = None
             self._look_at_clock(gate)
-            interval = self._tick(gate) if gate.trouble is None else 0.0
+            try:
+                interval = self._tick(gate) if gate.trouble is None else 0.0
+            except Exception:
+                # Alone it would end this beat, and the lead with it only after a ttl.
+                _logger.exception("schedule %r: the wrapped scheduler fails", self._name)
+                self._stop_leading("the wrapped scheduler fails", self._ttl)
+                return _PAUSE
         return self._after(gate, interval)
 
     def _look_at_clock(self, gate: Gate) -> None:

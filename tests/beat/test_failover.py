@@ -98,6 +98,22 @@ def test_beats_survive_an_outage_of_the_backend_and_send_nothing_meanwhile(field
         assert all(beat.process.running for beat in field.beats)
 
 
+def test_a_backend_that_answers_late_fires_nothing_twice_and_loses_nothing_that_must_be_sent(field_of, redis_server):
+    must = {"delivery": "at_least_once"}
+    entries = {"second": {"every": 1.0}, "quick": {"every": 0.5}, "must": {"every": 0.5, "options": must}}
+    with field_of(redis_server.url, entries) as field:
+        field.pair()
+        field.wait_for_ticks(8)
+        redis_server.pause()
+        time.sleep(3 * TTL)
+        redis_server.resume()
+        field.wait_for_ticks(8, since=time.time(), within=15)
+        assert_each_once(field)
+        assert max(field.gaps("must")) < 3 * TTL + 6, field.gaps("must")
+        assert all(beat.process.running for beat in field.beats)
+        assert "Traceback" not in field.logs()
+
+
 def test_a_new_leader_goes_on_where_the_old_one_stopped(field_of, new_backend_url):
     with field_of(new_backend_url("sqlite"), {"slow": {"every": 4.0}}) as field:
         leading, other = field.pair()

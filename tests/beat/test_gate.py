@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -257,6 +258,43 @@ def test_a_leader_whose_lease_is_taken_away_leads_again_with_a_new_one(stage):
     run(beat, 0.5)
     assert stage.sent()
     assert len(connect(stage.locks).inspect("celery-beat").holders) == 1
+
+
+def test_a_tick_whose_leader_is_overtaken_while_it_sends_is_sent_once(stage):
+    beat = stage.scheduler(entry={"every": 0.3})
+    while beat._gate is None:
+        beat.tick()
+    send, backend = beat._gate._send, connect(stage.locks)
+    newer = Book(backend, "celery-beat")
+
+    def overtaken(entry, **kwargs):
+        backend.force_release("celery-beat")
+        newer.open(2**60)
+        return send(entry, **kwargs)
+
+    beat._gate._send = overtaken
+    run(beat, 1.5)
+    assert len(stage.sent()) == 1
+    assert not newer.runs()["entry"].sent, "so that the newer one knows not to send it"
+    again = replace(newer.runs()["entry"], last=1)
+    assert newer.claim([Claim("entry", again)]) == []
+
+
+class Faulty(PersistentScheduler):
+    """Its database is gone."""
+
+    def tick(self, *args, **kwargs):
+        raise OSError("no route to the database")
+
+
+def test_a_leader_whose_wrapped_scheduler_fails_hands_over_and_does_not_exit(stage, caplog):
+    stage.app.conf.tasklocks_beat_scheduler = Faulty
+    beat = stage.scheduler(entry={"every": 0.1})
+    run(beat, 0.5)
+    stage.app.conf.tasklocks_beat_scheduler = PersistentScheduler
+    run(stage.scheduler(entry={"every": 0.1}), 0.5)
+    assert stage.sent()
+    assert "no route to the database" in caplog.text
 
 
 class Elsewhere:

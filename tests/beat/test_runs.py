@@ -52,6 +52,7 @@ def test_a_run_stands_in_the_way_while_it_waits_and_while_it_runs(app):
     assert begin(app, "second") == []
 
 
+@pytest.mark.parametrize("app", ["sqlite", "redis", "etcd"], indirect=True)
 def test_a_run_outlasts_its_wait_as_long_as_its_worker_lives(app):
     assert begin(app, "first", expires=0.1) == []
     task = started(app, "first")

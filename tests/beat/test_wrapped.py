@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from tests.beat.beats import entries_of
+from tests.conftest import require
 from tests.processes import ROOT, ChildProcess, eventually
-from tests.servers_postgresql import new_postgresql_database
+from tests.servers_postgresql import PostgresServer, new_postgresql_database
 
 DJANGO = "tests.apps.beat_django"
 
@@ -24,12 +26,14 @@ def project(request, tmp_path, new_backend_url, field_of):
     database = str(tmp_path / "django.db")
     if request.param == "postgresql":
         database = new_postgresql_database(request.getfixturevalue("postgresql_url"))
-    conf = {
-        "app": DJANGO,
-        "env": {"TEST_DJANGO_DATABASE": database},
-        "tasklocks_beat_scheduler": "django",
-    }
-    with field_of(new_backend_url("sqlite"), {}, **conf) as field:
+    with project_in(database, field_of, new_backend_url) as field:
+        yield field
+
+
+@contextmanager
+def project_in(database, field_of, new_backend_url):
+    env = {"TEST_DJANGO_DATABASE": database}
+    with field_of(new_backend_url("sqlite"), {}, app=DJANGO, env=env, tasklocks_beat_scheduler="django") as field:
 
         def entry(*args: str) -> None:
             command = [sys.executable, "-m", DJANGO, *args]
@@ -71,6 +75,21 @@ def test_rows_that_are_added_and_removed_count_at_once_and_move_no_other_under_a
     time.sleep(2.5)
     assert entries_of(project.ticks)["first"] == gone
     assert project.twice() == []
+
+
+@pytest.mark.soak
+def test_beats_survive_an_outage_of_the_database_of_their_schedule(tmp_path, field_of, new_backend_url):
+    require(PostgresServer)
+    with PostgresServer(tmp_path / "postgresql") as server, project_in(server.url, field_of, new_backend_url) as field:
+        field.entry("second", "1")
+        field.pair()
+        field.wait_for_ticks(3)
+        server.stop()
+        time.sleep(4)
+        server.start()
+        field.wait_for_ticks(4, since=time.time(), within=30)
+        assert field.twice() == []
+        assert all(beat.process.running for beat in field.beats), field.logs()
 
 
 @pytest.mark.soak
