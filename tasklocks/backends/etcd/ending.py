@@ -44,7 +44,7 @@ def release(store: Store, name: str, owner: str, keep: float) -> bool:
 def _guessing(store: Store, name: str, owner: str, mine: Mine | None) -> bool | Line:
     """Delete an entry as cheaply as may be: by what was known, by what is known now, and then in any case."""
     known = store.known(name)
-    if mine is not None and [each.create for each in known.entries] == [mine.create]:
+    if mine is not None and [(each.create, each.closed) for each in known.entries] == [(mine.create, False)]:
         line = _alone(store, mine)
     else:
         line = _without(store, name, owner, mine, _served_by(known, owner))
@@ -79,17 +79,19 @@ def _without(store: Store, name: str, owner: str, mine: Mine | None, guess: Sequ
 def _alone(store: Store, mine: Mine) -> bool | Line:
     """Delete the only entry of a limit on condition that nobody came since; else return the line.
 
-    That nobody came is cheaper to compare than to read.
+    That nobody came is cheaper to compare than to read. It is compared by what changed in the line, and closing the
+    entry, in another process, would be such a change.
     """
     known, reads = store.known(mine.name), store.reads(mine.name, mine.owner, 0)
     keys = store.keys.limit(mine.name)
-    key = keys.entry(mine.owner)
-    guards = (Compare(key, "value", "LESS", CLOSED), unchanged_since(keys, known))
-    reply = store.transport.txn(Txn(guards, (Delete(key), *_usual(store, mine.name, mine)), reads))
+    writes = (Delete(keys.entry(mine.owner)), *_usual(store, mine.name, mine))
+    reply = store.transport.txn(Txn((unchanged_since(keys, known),), writes, reads))
     if not reply.done:
         return store.read(mine.name, mine.owner, reply, reads)
     store.remember(mine.name, replace(known, revision=reply.revision, entries=(), total=0))
     store.table.drop(mine.name, mine.owner)
+    if not reply.deleted:
+        return False
     return mine.taken_at is not None or _held(replace(known, entries=()), _as_entry(mine))
 
 

@@ -61,7 +61,7 @@ class Line:
 
     def admits(self, permits: int, capacity: int) -> bool:
         """Return whether a newcomer can have permits at once, if there are `capacity` in all."""
-        stated = replace(self.capacity, permits=capacity)
+        stated = self.capacity if self.capacity.permits == capacity else replace(self.capacity, permits=capacity)
         taken = sum(entry.permits for entry in self.entries)
         everyone = _served(self.entries, stated) == len(self.entries) == self.total
         return everyone and taken + permits <= capacity

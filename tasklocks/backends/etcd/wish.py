@@ -169,7 +169,8 @@ class Wish:
             taken_at=taken_at,
         )
         self.store.table.add(mine)
-        return replace(mine.grant(), capacity_was=self.capacity_was)
+        grant = mine.grant()
+        return grant if self.capacity_was is None else replace(grant, capacity_was=self.capacity_was)
 
     def _entry(self, base: int, since: float) -> Entry:
         request, now = self.request, time.time()
