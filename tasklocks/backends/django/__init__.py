@@ -106,10 +106,6 @@ class DjangoBackend:
         """See `Backend.version`."""
         return self._limits().version()
 
-    def version(self) -> str:
-        """See `Backend.version`."""
-        return self._limits().version()
-
     def close(self) -> None:
         """See `Backend.close`."""
         for limits in list(self._by_name.values()):

@@ -115,6 +115,10 @@ class PostgresLimits(ReservesByUpdate):
         ears = self._ears.peek()
         return ears is not None and ears.open
 
+    def version(self) -> str:
+        """See `Backend.version`."""
+        return self._run(_steps.version())[0]
+
     def close(self) -> None:
         """See `Backend.close`."""
         _close(self._links, self._ears)

@@ -25,6 +25,7 @@ __all__ = [
     "read_text",
     "release",
     "renew",
+    "version",
     "write_text",
 ]
 
@@ -111,6 +112,11 @@ def page(table: str, prefix: str, after: int, most: int) -> list[Statement]:
     """Return the statement that shows some `limits` or `texts`."""
     some = f"id > {after} ORDER BY id LIMIT {most}"
     return _filled([table], {"some": some, "prefix": literal(full_key_of(prefix, ""))})
+
+
+def version() -> list[Statement]:
+    """Return the statement that answers with the server's version."""
+    return _filled(["version"], {})
 
 
 def idle() -> list[Statement]:

@@ -1,4 +1,165 @@
-"""System checks."""
+"""System checks (`manage.py check`): settings of locks that cannot work, or not where they are meant to.
+
+| id | what |
+|---|---|
+| `tasklocks.E001` | a setting cannot work |
+| `tasklocks.E002` | a limit of a task cannot work (with `--deploy`, which imports the apps' `tasks` modules) |
+| `tasklocks.W001` | no backend is set: the embedded file serves one host only |
+| `tasklocks.W002` | limits are in SQLite, which serves one host only (with `--deploy`) |
+| `tasklocks.W003` | limits are in the SQLite file of requests that are transactions, and would lock each other out |
+| `tasklocks.W004` | a task may wait for longer than the broker does before it delivers it again (with `--deploy`) |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from celery import Celery
+from django.core import checks
+from django.db import connections
+from django.utils.module_loading import autodiscover_modules
+
+from tasklocks.backends import connect, scheme_of
+from tasklocks.celery.conf import Settings, settings_of
+from tasklocks.celery.marks import limits_of
+from tasklocks.celery.spec import LockSpec
+from tasklocks.contrib.django.project import celery_app
+from tasklocks.errors import ConfigurationError
+
+__all__ = ["register"]
+
+_TAG = "tasklocks"
+_HINT = "see docs/configuration.md of tasklocks"
+# Brokers that deliver a message again unless it is acknowledged in time, and how long they wait: kombu's defaults.
+_IMPATIENT = {"redis": 3600.0, "rediss": 3600.0, "sentinel": 3600.0, "sqs": 1800.0}
 
 
-def register() -> None: ...
+def register() -> None:
+    """Let Django know the checks."""
+    checks.register(_check_settings, _TAG)
+    checks.register(_check_hosts, _TAG, deploy=True)
+    checks.register(_check_transactions, _TAG)
+    checks.register(_check_tasks, _TAG, deploy=True)
+    checks.register(_check_waits, _TAG, deploy=True)
+
+
+def _check_settings(**_: Any) -> list[checks.CheckMessage]:
+    try:
+        settings = settings_of(celery_app())
+        connect(_url(settings), prefix=settings.prefix, options=settings.options)
+    except ConfigurationError as error:
+        return [checks.Error(str(error), hint=_HINT, id="tasklocks.E001")]
+    return [] if _said(settings) else [_NO_BACKEND]
+
+
+def _check_tasks(**_: Any) -> list[checks.CheckMessage]:
+    app = celery_app()
+    found = (_mistake(settings_of(app), where, spec) for where, spec in _limits(app)) if _usable_url() else ()
+    return [checks.Error(mistake, hint=_HINT, id="tasklocks.E002") for mistake in found if mistake]
+
+
+def _mistake(settings: Settings, where: str, spec: Any) -> str:
+    try:
+        spec.check_on(settings.backend(spec.backend, where), settings.ttl, where)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
+def _check_hosts(**_: Any) -> list[checks.CheckMessage]:
+    url = _usable_url()
+    if not _on_one_host(url):
+        return []
+    return [
+        checks.Warning(
+            "limits are kept in SQLite, so processes on other hosts would take the same permits",
+            hint="use PostgreSQL (django://), Redis or another server if there is more than one host",
+            id="tasklocks.W002",
+        )
+    ]
+
+
+def _check_transactions(**_: Any) -> list[checks.CheckMessage]:
+    url = _usable_url()
+    if not url.startswith("django:") or not _on_one_host(url):
+        return []
+    alias = url.partition("://")[2].partition("?")[0].rstrip("/") or "default"
+    if not connections.settings[alias].get("ATOMIC_REQUESTS"):
+        return []
+    return [
+        checks.Warning(
+            f"limits are kept in the SQLite database {alias!r}, which has ATOMIC_REQUESTS: a request that has written "
+            "something and then takes a lock waits for itself",
+            hint="keep the locks in a file of their own: a second entry in DATABASES, and django://its-name",
+            id="tasklocks.W003",
+        )
+    ]
+
+
+def _check_waits(**_: Any) -> list[checks.CheckMessage]:
+    app = celery_app()
+    patience = _patience(app) if app is not None else None
+    if app is None or patience is None:
+        return []
+    return [
+        checks.Warning(
+            f"{where} may wait for {spec.max_wait:g} s, and the broker delivers it again after {patience:g} s",
+            hint="raise visibility_timeout in broker_transport_options above max_wait, or lower max_wait",
+            id="tasklocks.W004",
+        )
+        for where, spec in _limits(app)
+        if isinstance(spec, LockSpec) and spec.max_wait is not None and spec.max_wait >= patience
+    ]
+
+
+def _limits(app: Celery | None) -> Iterator[tuple[str, Any]]:
+    """Yield the limits of the project's tasks, and where they are said."""
+    if app is None:
+        return
+    # Not by Celery's loader: that runs these checks.
+    autodiscover_modules("tasks")
+    for name, task in app.tasks.items():
+        for spec in limits_of(task):
+            yield f"task {name}", spec
+
+
+def _patience(app: Celery) -> float | None:
+    """Return after how many seconds the broker delivers again what is not acknowledged; None: never."""
+    scheme = (app.conf.broker_read_url or app.conf.broker_url or "").partition("://")[0]
+    default = _IMPATIENT.get(scheme)
+    said = (app.conf.broker_transport_options or {}).get("visibility_timeout")
+    return default if default is None or said is None else float(said)
+
+
+def _said(settings: Settings) -> str | None:
+    return settings.url or os.environ.get("TASKLOCKS_URL")
+
+
+def _url(settings: Settings) -> str:
+    # A check opens no file and warns of none.
+    return _said(settings) or "memory://"
+
+
+def _usable_url() -> str:
+    """Return the backend's URL; empty if it cannot work, of which `_check_settings` tells."""
+    try:
+        url = _url(settings_of(celery_app()))
+        scheme_of(url)
+        connect(url)
+    except ConfigurationError:
+        return ""
+    return url
+
+
+def _on_one_host(url: str) -> bool:
+    return url.startswith(("sqlite:", "django:")) and not connect(url).capabilities.multi_host
+
+
+_NO_BACKEND = checks.Warning(
+    "no backend is set, so limits are kept in the file tasklocks.db, which serves one host only",
+    hint="set CELERY_TASKLOCKS_URL (django:// keeps them in the project's own database) or TASKLOCKS_URL, and import "
+    "the Celery app in the project's __init__.py",
+    id="tasklocks.W001",
+)

@@ -1,0 +1,2 @@
+-- Answers with the server's version.
+SELECT current_setting('server_version')
