@@ -159,7 +159,7 @@ def schedule(
 ) -> Iterator[Field]:
     """Prepare a schedule; whatever beats are started in the block are gone after it."""
     own = {"TEST_SCHEDULE": json.dumps(entries), **(env or {})}
-    conf.setdefault("tasklocks_beat_ttl", 2.0)
+    conf.setdefault("tasklocks_beat_ttl", 3.0)
     conf.setdefault("result_expires", 0)
     field = Field(folder, settings(app, broker=broker, backend=broker, locks=locks, env=own, **conf))
     field.reader.start()

@@ -11,7 +11,7 @@ from tasklocks.beat import leader
 from tests.beat.beats import Field, entries_of
 from tests.processes import eventually
 
-TTL = 2.0  # what tests.beat.beats.schedule sets
+TTL = 3.0  # what tests.beat.beats.schedule sets
 
 
 def assert_each_once(field: Field) -> None:
@@ -85,7 +85,7 @@ def test_a_restart_of_the_backend_that_forgets_everything_fires_nothing_twice(fi
 
 def test_beats_survive_an_outage_of_the_backend_and_send_nothing_meanwhile(field_of, redis_server):
     with field_of(redis_server.url, {"second": {"every": 1.0}, "quick": {"every": 0.5}}) as field:
-        field.pair()
+        first, second = field.pair()
         field.wait_for_ticks(4)
         redis_server.stop()
         time.sleep(1.0)
@@ -94,8 +94,14 @@ def test_beats_survive_an_outage_of_the_backend_and_send_nothing_meanwhile(field
         assert len(field.ticks) == quiet
         redis_server.start()
         field.wait_for_ticks(4, since=time.time(), within=20)
-        assert_each_once(field)
         assert all(beat.process.running for beat in field.beats)
+        leading = field.leader()
+        standby = second if leading is first else first
+        assert eventually(lambda: standby.stands_by, within=10), field.logs()
+        leading.process.kill()
+        assert eventually(lambda: standby.leads, within=TTL + 2), field.logs()
+        field.wait_for_ticks(2, since=time.time())
+        assert_each_once(field)
 
 
 def test_a_backend_that_answers_late_fires_nothing_twice_and_loses_nothing_that_must_be_sent(field_of, redis_server):

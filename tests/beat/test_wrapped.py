@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 import pytest
 
-from tests.beat.beats import entries_of
+from tests.beat.beats import LEADS, STANDS_BY, entries_of
 from tests.conftest import require
 from tests.processes import ROOT, ChildProcess, eventually
 from tests.servers_postgresql import PostgresServer, new_postgresql_database
@@ -119,33 +120,32 @@ def test_redbeat_keeps_its_schedule_and_one_of_two_beats_leads(field_of, redis_d
 
 
 @pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.soak)])
-def test_a_beat_inside_a_worker_hands_over_when_the_worker_stops(field_of, new_backend_url, tmp_path, pool):
-    entries = {"second": {"every": 1.0}}
-    with field_of(new_backend_url("sqlite"), entries) as field:
-        command = [sys.executable, "-m", "celery", "-A", field.settings.app, "worker", "-B", "--loglevel", "INFO"]
-        options = [
-            "--scheduler",
-            "tasklocks.beat:LeaderScheduler",
-            "-s",
-            str(tmp_path / "embedded"),
-            "-P",
-            pool,
-            "-c",
-            "1",
-        ]
-        # On a queue that nobody else reads, so that the reader gets the ticks.
-        quiet = ["--without-gossip", "--without-mingle", "-Q", f"elsewhere-{os.getpid()}"]
-        worker = ChildProcess([*command, *options, *quiet], log=tmp_path / "worker.log", env=field.settings.environ)
+def test_of_two_workers_with_a_beat_inside_the_other_leads_when_the_first_one_stops(
+    field_of, new_backend_url, tmp_path, pool
+):
+    with field_of(new_backend_url("sqlite"), {"second": {"every": 1.0}}) as field:
+        first = with_a_beat(field, tmp_path / "first", pool)
+        field.wait_for_ticks(2)
+        second = with_a_beat(field, tmp_path / "second", pool)
         try:
-            field.wait_for_ticks(2)
-            standby = field.start()
-            assert eventually(lambda: standby.stands_by, within=20), field.logs()
-            worker.send(signal.SIGTERM)
-            assert eventually(lambda: standby.leads, within=5), worker.log() + field.logs()
+            assert eventually(lambda: STANDS_BY in second.log(), within=20), second.log()
+            first.send(signal.SIGTERM)
+            assert eventually(lambda: LEADS in second.log(), within=5), first.log() + second.log()
             field.wait_for_ticks(2, since=time.time())
             assert field.twice() == []
+            assert max(field.gaps("second")) < 4, field.gaps("second")
         finally:
-            worker.stop()
+            first.stop()
+            second.stop()
+
+
+def with_a_beat(field, folder, pool) -> ChildProcess:
+    """Start `celery worker -B` on a queue that nobody else reads, so that the reader gets the ticks."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "celery", "-A", field.settings.app, "worker", "-B", "--loglevel", "INFO"]
+    options = ["--scheduler", "tasklocks.beat:LeaderScheduler", "-s", str(folder / "schedule"), "-P", pool, "-c", "1"]
+    quiet = ["--without-gossip", "--without-mingle", "-Q", f"elsewhere-{os.getpid()}", "-n", f"{folder.name}@%h"]
+    return ChildProcess([*command, *options, *quiet], log=folder / "log", env=field.settings.environ)
 
 
 def test_a_worker_ends_the_runs_that_must_not_overlap_and_can_say_who_leads(field_of, new_backend_url, tmp_path):
@@ -164,6 +164,7 @@ def test_a_worker_ends_the_runs_that_must_not_overlap_and_can_say_who_leads(fiel
             env = {**os.environ, **field.settings.environ}
             shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
             assert f'"leader": "process {field.beats[0].process.pid} on ' in shown.stdout, shown.stdout + shown.stderr
+            assert f'"since": "{datetime.now(timezone.utc):%Y-%m-%d}' in shown.stdout
             assert all(a != b for a, b in itertools.pairwise(events)), events
         finally:
             worker.stop()
