@@ -78,9 +78,7 @@ def command(function: Callable[..., None]) -> click.Command:
     @functools.wraps(function)
     def run(context: click.Context, /, **options: Any) -> None:
         try:
-            backend = context.meta[_META].backend()
-            context.call_on_close(backend.close)
-            function(backend, **options)
+            function(context.meta[_META].backend(), **options)
         except ConfigurationError as error:
             raise Failed(str(error), WRONG) from error
         except BackendUnavailable as error:

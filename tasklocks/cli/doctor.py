@@ -17,14 +17,15 @@ __all__ = ["doctor"]
 
 
 class _Kept(logging.Handler):
-    """Keeps warnings."""
+    """Keeps our own warnings; those of clients are about connections, which the checks try anyway."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        if record.name == "tasklocks":
+            self.said.append(record.getMessage())
 
 
 @command
@@ -53,7 +54,7 @@ def _say(check: Check) -> None:
 
 def _end(found: list[Check]) -> None:
     failed = [check.name for check in found if not check.ok]
-    if failed == ["answers"]:
+    if "answers" in failed:
         raise Failed("the backend does not answer", UNREACHABLE)
     if failed:
         raise Failed(f"not as it should be: {', '.join(failed)}")

@@ -57,7 +57,9 @@ def _operation(op: Op) -> str:
         case Delete():
             return f'{{"request_delete_range":{{{_keys(op)}}}}}'
         case Range():
-            order, limit = _BY_CREATION if op.end else "", f',"limit":"{op.limit}"' if op.limit else ""
+            # Without an order they come by key, and a limit then keeps etcd from reading the rest.
+            order = _BY_CREATION if op.end and not op.by_key else ""
+            limit = f',"limit":"{op.limit}"' if op.limit else ""
             return f'{{"request_range":{{{_keys(op)}{order}{limit}}}}}'
 
 
