@@ -21,7 +21,7 @@ from django.core import checks
 from django.db import connections
 from django.utils.module_loading import autodiscover_modules
 
-from tasklocks.backends import connect, scheme_of
+from tasklocks.backends import connect
 from tasklocks.celery.conf import Settings, settings_of
 from tasklocks.celery.marks import limits_of
 from tasklocks.celery.spec import LockSpec
@@ -48,15 +48,21 @@ def register() -> None:
 def _check_settings(**_: Any) -> list[checks.CheckMessage]:
     try:
         settings = settings_of(celery_app())
-        connect(_url(settings), prefix=settings.prefix, options=settings.options)
+        url = _said(settings)
+        if url is None:
+            return [_NO_BACKEND]
+        connect(url, prefix=settings.prefix, options=settings.options)
     except ConfigurationError as error:
         return [checks.Error(str(error), hint=_HINT, id="tasklocks.E001")]
-    return [] if _said(settings) else [_NO_BACKEND]
+    return []
 
 
 def _check_tasks(**_: Any) -> list[checks.CheckMessage]:
     app = celery_app()
-    found = (_mistake(settings_of(app), where, spec) for where, spec in _limits(app)) if _usable_url() else ()
+    if not _usable_url():
+        return []
+    settings = settings_of(app)
+    found = [_mistake(settings, where, spec) for where, spec in _limits(app)]
     return [checks.Error(mistake, hint=_HINT, id="tasklocks.E002") for mistake in found if mistake]
 
 
@@ -137,20 +143,13 @@ def _said(settings: Settings) -> str | None:
     return settings.url or os.environ.get("TASKLOCKS_URL")
 
 
-def _url(settings: Settings) -> str:
-    # A check opens no file and warns of none.
-    return _said(settings) or "memory://"
-
-
 def _usable_url() -> str:
-    """Return the backend's URL; empty if it cannot work, of which `_check_settings` tells."""
+    """Return the backend's URL; empty if there is none or it cannot work, of which `_check_settings` tells."""
     try:
-        url = _url(settings_of(celery_app()))
-        scheme_of(url)
-        connect(url)
+        url = _said(settings_of(celery_app())) or ""
+        return url if url and connect(url) else ""
     except ConfigurationError:
         return ""
-    return url
 
 
 def _on_one_host(url: str) -> bool:

@@ -36,7 +36,7 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Run it for `call_command`; what goes wrong is a `CommandError`."""
-        with contextlib.redirect_stdout(self.stdout if self.stdout else sys.stdout):
+        with contextlib.redirect_stdout(options.get("stdout") or sys.stdout):
             code = _called(options["arguments"])
         if code:
             raise CommandError(f"tasklocks ended with exit code {code}", returncode=code)
