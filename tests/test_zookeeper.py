@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from kazoo.client import KazooClient
 
-from tasklocks import BackendUnavailable, ConfigurationError, Lock, connect
+from tasklocks import BackendUnavailable, ConfigurationError, Lock, clock, connect
+from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.zookeeper import ZooKeeperBackend
 from tasklocks.backends.zookeeper.nodes import Node, in_order, limit_node, prefix_node
 from tasklocks.backends.zookeeper.url import read_url
@@ -101,6 +102,21 @@ def test_a_hand_off_takes_less_than_three_round_trips(far_away, url):
             assert _seconds(waiter.hears) < 3 * ROUND_TRIP
             far_away.release(NAME, f"waiter-{turn}")
     near.close()
+
+
+def test_a_turn_that_was_taken_at_a_glance_ends_before_others_may_take_it_for_abandoned(backend):
+    for turn in range(5):  # where holds are short, a waiter takes its turn without a write
+        backend.release(NAME, taken(backend, f"passer-by-{turn}").owner)
+    taken(backend, "holder")
+    with Line(backend) as line:
+        first, second = line.join("first"), line.join("second")
+        came = clock.now()
+        backend.release(NAME, "holder")
+        assert first.hears() is not None
+        time.sleep(0.3)
+        backend.release(NAME, "first")
+        assert second.hears().deadline <= came + GRANT_TTL
+        backend.release(NAME, "second")
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -37,6 +37,7 @@ class Held:
 class Seat:
     """A place in line that was taken here; times are on the local clock.
 
+    since: before this it was not there.
     until: the place is given up unless it is asked for again.
     row: its node, if it was read.
     look_at: the first lease in front may have ended without anyone telling.
@@ -48,6 +49,7 @@ class Seat:
     limit: str
     request: AcquireRequest
     path: str
+    since: float
     until: float
     row: Row | None = None
     look_at: float = math.inf

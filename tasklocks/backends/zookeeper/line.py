@@ -38,7 +38,7 @@ _COUNTED = 500  # places of those who are away; of more it is only known that th
 
 def take_seat(limit: Limit, request: AcquireRequest, place: Place, instead_of: Node) -> Seat | None:
     """Turn a lease that did not fit into a place in line; None if the limit went away meanwhile."""
-    session = limit.session
+    session, asked = limit.session, clock.now()
     name = node_name(WAITER, request.permits, digest(request.owner))
     content = written(request.owner, request.ttl, request.info)
     change = session.together(
@@ -50,7 +50,7 @@ def take_seat(limit: Limit, request: AcquireRequest, place: Place, instead_of: N
         _, answer = session.ask(session.container(limit.queue), change)
     if failure(answer) is not None:
         return None
-    seat = Seat(limit.path, request, answer[1], clock.now() + place.keep)
+    seat = Seat(limit.path, request, answer[1], asked, asked + place.keep)
     limit.known.sit(seat)
     return seat
 

@@ -181,7 +181,7 @@ def _watches(limit: Limit, seat: Seat, settled: Settled, node: Node) -> bool:
     before = settled.view.line[: settled.view.line.index(node)]
     seat.row = settled.rows.get(seat.path, seat.row)
     view = settled.view
-    return turn.arm(limit, seat, turn.Turn(view.header, view.leases, before, node, view.changes, marked=False))
+    return turn.arm(limit, seat, turn.Turn(view.header, view.leases, before, node, view.changes, False, seat.since))
 
 
 def _looks_busy(wish: Wish) -> bool:
@@ -208,11 +208,11 @@ def _join(wish: Wish) -> Grant | Busy | None:
         session.ask(session.container(limit.queue))
         known.busy.pop(limit.path, None)
         return None
-    seat = Seat(limit.path, request, created[0], wish.asked + request.place.keep)
+    seat = Seat(limit.path, request, created[0], wish.asked, wish.asked + request.place.keep)
     known.sit(seat)
     session.note_time(created[1].ctime, created[1].czxid)
     seat.row = row(line.node_of(seat), content, created[1], session.token(created[1].czxid))
-    seen = turn.seen(limit, seat, queue, top)
+    seen = turn.seen(limit, seat, queue, top, unmarked_at=wish.asked)
     if _is_plain(wish, seen.header) and _twin(seen.leases, seen.mine) is None:
         return _take_place(wish, seat, seen)
     # An own lease or a new capacity is the business of a thorough look, before there is a place.
@@ -231,7 +231,7 @@ def _is_plain(wish: Wish, header: Header) -> bool:
 def _take_place(wish: Wish, seat: Seat, seen: turn.Turn) -> Grant | Busy | None:
     limit, known = wish.limit, wish.limit.known
     if seen.has_come:
-        known.busy.pop(limit.path, None)
+        known.busy[limit.path] = min(known.busy.get(limit.path, 0.0), wish.asked + turn.CALM_AFTER)
         if (held := turn.take_turn(limit, seat, seen)) is None:
             return None
         known.forget(seat)

@@ -19,16 +19,20 @@ from tasklocks.backends.zookeeper.nodes import LEASES, WAITER, Header, Node, rea
 from tasklocks.backends.zookeeper.session import missing
 from tasklocks.backends.zookeeper.view import Settled, View, serve
 from tasklocks.errors import BackendUnavailable
-from tasklocks.types import Busy, Grant
+from tasklocks.types import AcquireRequest, Busy, Grant
 
-__all__ = ["BUSY_FOR", "Turn", "arm", "busy_as_known", "look", "seen", "take_turn", "woken"]
+__all__ = ["BUSY_FOR", "CALM_AFTER", "Turn", "arm", "busy_as_known", "look", "seen", "take_turn", "woken"]
 
 BUSY_FOR = 1.0
 """Seconds for which a limit at which somebody had to wait is taken for busy."""
 
+CALM_AFTER = 0.05
+"""The same after somebody stood in line in vain: of a few who use it in turns, now and then none waits."""
+
 _TRIES = 30
 _WATCHED = 8  # leases that the head of the line watches one by one
 _SHORT_HOLD = 0.2
+_RECENTLY = 1.0  # seconds; so much less lasts what was granted after a glance
 _MARGIN = 0.005
 
 
@@ -39,6 +43,7 @@ class Turn:
     before: the waiters in front of it.
     changes: the number of changes among the limit's children.
     marked: somebody marked it as granted.
+    unmarked_at: local time; nobody marked it before.
     """
 
     header: Header
@@ -47,6 +52,7 @@ class Turn:
     mine: Node
     changes: int
     marked: bool
+    unmarked_at: float
 
     @property
     def has_come(self) -> bool:
@@ -55,9 +61,25 @@ class Turn:
         return taken <= self.header.capacity
 
 
+def glance(limit: Limit, seat: Seat) -> Turn | None:
+    """Return what is in front of a place that was taken a moment ago; None if that takes a look.
+
+    The server that we are connected to may lag behind. What it shows was true when something happened that came after
+    the place was taken; if the turn had come then, it has come for good. Others may have marked the place since, and
+    remove it some seconds after that: not before so many seconds have passed since it was taken.
+    """
+    if seat.heard & {"", content_of(limit.path)} or clock.now() > seat.since + _RECENTLY:
+        return None
+    queue, top = limit.session.ask(limit.session.names(limit.queue), limit.session.names(limit.path))
+    if missing(queue) or missing(top) or seat.path.rpartition("/")[2] not in queue[0]:
+        return None
+    turn = seen(limit, seat, queue, top, unmarked_at=seat.since)
+    return turn if _is_whole(turn, seat.request) else None
+
+
 def look(limit: Limit, seat: Seat) -> Turn | None:
     """Return what is in front of a place; None if the place is lost."""
-    session = limit.session
+    session, asked = limit.session, clock.now()
     # The server that we are connected to may lag behind; after a sync it does not.
     header = [session.content(limit.path)] if content_of(limit.path) in seat.heard else []
     _, queue, top, own, *changed = session.ask(
@@ -71,17 +93,16 @@ def look(limit: Limit, seat: Seat) -> Turn | None:
         return None
     for content, stat in changed:
         limit.known.headers[limit.path] = read_header(content, stat.version)
-    return seen(limit, seat, queue, top, marked=own.version > 0)
+    return seen(limit, seat, queue, top, marked=own.version > 0, unmarked_at=asked)
 
 
-def seen(limit: Limit, seat: Seat, queue: Any, top: Any, *, marked: bool = False) -> Turn:
+def seen(limit: Limit, seat: Seat, queue: Any, top: Any, *, marked: bool = False, unmarked_at: float) -> Turn:
     """Return what two listings tell one waiter."""
-    mine = line.node_of(seat)
+    mine, stat = line.node_of(seat), top[1]
     waiters = limit.nodes(limit.queue, queue[0], (WAITER,))
     before = waiters[: waiters.index(mine)] if mine in waiters else waiters
-    return Turn(
-        limit.header(top[1].version), limit.nodes(limit.path, top[0], LEASES), before, mine, top[1].cversion, marked
-    )
+    leases = limit.nodes(limit.path, top[0], LEASES)
+    return Turn(limit.header(stat.version), leases, before, mine, stat.cversion, marked, unmarked_at)
 
 
 def woken(limit: Limit, seat: Seat, usual_hold: float | None) -> Grant | None:
@@ -92,7 +113,7 @@ def woken(limit: Limit, seat: Seat, usual_hold: float | None) -> Grant | None:
         if held is not None:
             return granted(limit, seat, held)
         seat.wake.clear()
-        turn = look(limit, seat)
+        turn = (glance(limit, seat) if short else None) or look(limit, seat)
         if turn is None:
             limit.known.forget(seat)
             return None
@@ -122,18 +143,25 @@ def _take_at_once(limit: Limit, seat: Seat) -> Held | None:
 def take_turn(limit: Limit, seat: Seat, turn: Turn, *, briefly: bool = False) -> Held | None:
     """Make a lease of a place whose turn has come; None if something changed meanwhile.
 
-    `briefly` leaves it the waiter's node for a few seconds, which saves a write: only of a limit that it takes as a
-    whole, for of others the next in line must see that it went on; and only if its ttl is longer than it takes the
-    next in line to notice, and to wait for the end of, what a dead one was granted.
+    `briefly` leaves it the waiter's node for a few seconds, which saves a write, where that may be: `_is_whole`.
     """
-    asked, request = clock.now(), seat.request
+    request = seat.request
     row = seat.row or limit.rows([turn.mine]).get(seat.path)
     if row is None:
         return None
-    if briefly and not turn.marked and turn.mine.permits == turn.header.capacity and request.ttl >= WAITER_TTL:
-        lasts = min(GRANT_TTL, limit.session.timeout)
-        return Held(seat.path, turn.mine.permits, row.token, b"", asked + lasts, asked, row)
+    if briefly and not turn.marked and _is_whole(turn, request):
+        ends = turn.unmarked_at + min(GRANT_TTL, limit.session.timeout)
+        return Held(seat.path, turn.mine.permits, row.token, b"", ends, clock.now(), row)
     return line.turn_into_lease(limit, row, request.ttl, None if turn.marked else turn.header.version)
+
+
+def _is_whole(turn: Turn, request: AcquireRequest) -> bool:
+    """Tell whether a turn may be taken without a write.
+
+    Only of a limit that it takes as a whole, for of others the next in line must see that it went on; and only if its
+    ttl is longer than it takes the next in line to notice, and to wait for the end of, what a dead one was granted.
+    """
+    return turn.mine.permits == turn.header.capacity and request.ttl >= WAITER_TTL
 
 
 def granted(limit: Limit, seat: Seat, held: Held) -> Grant:
