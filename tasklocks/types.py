@@ -270,6 +270,8 @@ class Refused:
 
     Attributes:
         wait: seconds until the earliest start there was.
+        name: the limit that refused, where several were asked together.
     """
 
     wait: float
+    name: str = ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from sqlite3 import Cursor
 from typing import TypeVar
 
-from tasklocks.backends.base import Change
+from tasklocks.backends.base import RETENTION, Change
+from tasklocks.backends.several import Slots, reserving
+from tasklocks.types import Refused, ReserveRequest
 
-__all__ = ["behind", "end_of", "forget_old", "update"]
+__all__ = ["behind", "end_of", "forget_old", "reserve_all", "update"]
 
 T = TypeVar("T")
 
@@ -26,6 +29,17 @@ def update(db: Cursor, key: str, change: Change[T]) -> T:
     text, keep, answer = change(found[0] if found else "", now)
     if not found or text != found[0]:
         db.execute(_WRITE, (key, text, now + keep))
+    return answer
+
+
+def reserve_all(db: Cursor, prefix: str, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+    """See `Backend.reserve_all`."""
+    now = time.time()
+    keys = [prefix + request.name for request in requests]
+    found = [db.execute(_READ, (key, now)).fetchone() for key in keys]
+    texts, keep, answer = reserving(requests, RETENTION)([row[0] if row else "" for row in found], now)
+    if isinstance(answer, tuple):
+        db.executemany(_WRITE, [(key, text, now + keep) for key, text in zip(keys, texts, strict=True)])
     return answer
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from tasklocks.backends.several import Slots, reserve_in_turn
 from tasklocks.rates import RateState
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Slot
 
@@ -23,6 +24,7 @@ __all__ = [
     "WAITER_TTL",
     "Backend",
     "Change",
+    "Changes",
     "Listener",
     "ReservesByUpdate",
     "moving_average",
@@ -50,6 +52,9 @@ SHORTER_HOLD_WEIGHT = 0.5
 T = TypeVar("T")
 Change = Callable[[str, float], tuple[str, float, T]]
 """From a text and the backend's clock to the new text, the seconds to keep it, and an answer."""
+
+Changes = Callable[[Sequence[str], float], tuple[Sequence[str], float, T]]
+"""The same for several texts, which change together."""
 
 
 class Listener(Protocol):
@@ -137,6 +142,16 @@ class Backend(Protocol):
     def reserve(self, request: ReserveRequest) -> Slot | Refused:
         """Reserve the earliest start that the request's rates allow, or nothing if that is too late."""
 
+    def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """Reserve a start at each of several limits, or at none: one atomic step where the store can.
+
+        Args:
+            requests: of different limits, sorted by their names: in one order for all, wherever that matters.
+
+        Returns:
+            The starts, in the order of the requests; or the first refusal, with the limit's name.
+        """
+
     def listen(self, owner: str) -> Listener:
         """Return an ear for `owner`."""
 
@@ -169,6 +184,10 @@ class ReservesByUpdate:
             return state.written(), state.lasts(now) + RETENTION, answer
 
         return self.update(request.name, change)
+
+    def reserve_all(self: Backend, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """See `Backend.reserve_all`."""
+        return reserve_in_turn(self, requests, RETENTION)
 
 
 def moving_average(average: float | None, hold: float) -> float:

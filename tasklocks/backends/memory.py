@@ -16,8 +16,21 @@ from tasklocks import clock
 from tasklocks.backends._memory_limit import Lease, Limit, Waiting
 from tasklocks.backends.base import HOLDERS_SHOWN, RETENTION, Change, ReservesByUpdate, moving_average
 from tasklocks.backends.paging import page
+from tasklocks.backends.several import Slots, reserving
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, Holder, LimitState, Page, Place, Waiter
+from tasklocks.types import (
+    AcquireRequest,
+    Busy,
+    Capabilities,
+    Grant,
+    Holder,
+    LimitState,
+    Page,
+    Place,
+    Refused,
+    ReserveRequest,
+    Waiter,
+)
 
 __all__ = ["MemoryBackend"]
 
@@ -63,6 +76,10 @@ class _Store:
             self.limits = {key: each for key, each in self.limits.items() if each.idle_since(now) < RETENTION}
             self.texts = {key: each for key, each in self.texts.items() if each[1] > time.time()}
         return limit
+
+    def text(self, name: str, now: float) -> str:
+        text, until = self.texts.get(name, ("", 0.0))
+        return text if until > now else ""
 
     def wake(self, owners: Sequence[str]) -> None:
         for owner in owners:
@@ -154,11 +171,20 @@ class MemoryBackend(ReservesByUpdate):
         """See `Backend.update`."""
         store, now = self._store(), time.time()
         with store.lock:
-            text, until = store.texts.get(name, ("", 0.0))
-            text = text if until > now else ""
+            text = store.text(name, now)
             new, keep, answer = change(text, now)
             if new != text:
                 store.texts[name] = new, now + keep
+            return answer
+
+    def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """See `Backend.reserve_all`."""
+        store, now = self._store(), time.time()
+        with store.lock:
+            texts = [store.text(request.name, now) for request in requests]
+            new, keep, answer = reserving(requests, RETENTION)(texts, now)
+            if isinstance(answer, tuple):
+                store.texts.update((each.name, (text, now + keep)) for each, text in zip(requests, new, strict=True))
             return answer
 
     def listen(self, owner: str) -> _Listener:

@@ -31,9 +31,10 @@ from tasklocks.backends._sqlite_limit import Knock, Limit, holders, inspect, ins
 from tasklocks.backends._sqlite_store import Store
 from tasklocks.backends.base import HOLDERS_SHOWN, Change, ReservesByUpdate
 from tasklocks.backends.paging import page
+from tasklocks.backends.several import Slots
 from tasklocks.errors import BackendUnavailable, ConfigurationError
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest
 
 __all__ = ["SQLiteBackend", "SQLiteLimits"]
 
@@ -112,6 +113,10 @@ class SQLiteLimits(ReservesByUpdate):
         """See `Backend.update`."""
         key = self._prefix + name
         return self._step(lambda db, now: (texts.update(db, key, change), []))
+
+    def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """See `Backend.reserve_all`."""
+        return self._step(lambda db, now: (texts.reserve_all(db, self._prefix, requests), []))
 
     def listen(self, owner: str) -> Listener | Sleeper:
         """See `Backend.listen`."""

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tasklocks.backends.base import Backend, Change, Listener
 from tasklocks.backends.django._database import Target, read
+from tasklocks.backends.several import Slots
 from tasklocks.errors import ConfigurationError
 from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Slot
 
@@ -92,6 +93,10 @@ class DjangoBackend:
     def reserve(self, request: ReserveRequest) -> Slot | Refused:
         """See `Backend.reserve`."""
         return self._limits().reserve(request)
+
+    def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """See `Backend.reserve_all`."""
+        return self._limits().reserve_all(requests)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.base import Change, ReservesByUpdate
+from tasklocks.backends.base import RETENTION, Change, ReservesByUpdate
 from tasklocks.backends.etcd.acquiring import acquire
 from tasklocks.backends.etcd.address import Address, read_address
 from tasklocks.backends.etcd.ears import Listener
@@ -23,9 +23,10 @@ from tasklocks.backends.etcd.renewing import renew
 from tasklocks.backends.etcd.sessions import MIN_TTL
 from tasklocks.backends.etcd.showing import holder
 from tasklocks.backends.etcd.store import Store, sorted_out
+from tasklocks.backends.several import Slots, reserving
 from tasklocks.errors import BackendUnavailable
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Waiter
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Waiter
 
 __all__ = ["EtcdBackend"]
 
@@ -88,6 +89,15 @@ class EtcdBackend(ReservesByUpdate):
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""
         return self._step(lambda store: store.texts.update(store.keys.text(name), change))
+
+    def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """See `Backend.reserve_all`."""
+
+        def reserve(store: Store) -> Slots | Refused:
+            keys = [store.keys.text(request.name) for request in requests]
+            return store.texts.update_all(keys, reserving(requests, RETENTION))
+
+        return self._step(reserve)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

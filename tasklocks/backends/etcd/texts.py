@@ -9,12 +9,13 @@ import json
 import math
 import random
 import time
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.base import Change
+from tasklocks.backends.base import Change, Changes
 from tasklocks.backends.etcd.keys import number
-from tasklocks.backends.etcd.ops import Compare, KeyValue, LeaseGoneError, Put, Range, Transport, Txn
+from tasklocks.backends.etcd.ops import Compare, KeyValue, LeaseGoneError, Put, Range, Transport, Txn, TxnReply
 from tasklocks.backends.etcd.sessions import Sessions
 
 __all__ = ["Texts", "live_text"]
@@ -36,25 +37,46 @@ class Texts:
 
     def update(self, key: bytes, change: Change[T]) -> T:
         """See `Backend.update`."""
-        pause = _FIRST_PAUSE
-        kvs = self._transport.txn(Txn((), (Range(key),))).rows[0].kvs
+
+        def change_one(texts: Sequence[str], now: float) -> tuple[Sequence[str], float, T]:
+            text, keep, answer = change(texts[0], now)
+            return [text], keep, answer
+
+        return self.update_all([key], change_one)
+
+    def update_all(self, keys: Sequence[bytes], change: Changes[T]) -> T:
+        """Change several texts at once, as `update` does one."""
+        pause, look = _FIRST_PAUSE, tuple(Range(key) for key in keys)
+        found = self._transport.txn(Txn((), look)).rows
         while True:
-            old, mod, now = live_text(kvs), kvs[0].mod if kvs else 0, time.time()
+            old, now = [live_text(row.kvs) for row in found], time.time()
             new, keep, answer = change(old, now)
-            if new == old:
+            if list(new) == old:
                 return answer
-            value = json.dumps([now + keep, new]).encode()
-            swap = Txn((Compare(key, "mod", "EQUAL", mod),), (Put(key, value, self._lease(keep)),), (Range(key),))
-            try:
-                reply = self._transport.txn(swap)
-            except LeaseGoneError:
-                self._leases.clear()
-                raise
+            mods = [row.kvs[0].mod if row.kvs else 0 for row in found]
+            same = tuple(Compare(key, "mod", "EQUAL", mod) for key, mod in zip(keys, mods, strict=True))
+            reply = self._swapped(same, zip(keys, new, strict=True), now, keep, look)
             if reply.done:
                 return answer
-            kvs = reply.rows[0].kvs
+            found = reply.rows
             clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _swapped(
+        self,
+        same: tuple[Compare, ...],
+        texts: Iterable[tuple[bytes, str]],
+        now: float,
+        keep: float,
+        look: tuple[Range, ...],
+    ) -> TxnReply:
+        lease = self._lease(keep)
+        puts = tuple(Put(key, json.dumps([now + keep, text]).encode(), lease) for key, text in texts)
+        try:
+            return self._transport.txn(Txn(same, puts, look))
+        except LeaseGoneError:
+            self._leases.clear()
+            raise
 
     def _lease(self, keep: float) -> int:
         """Return an etcd lease that lasts for so long, and not much longer: a few serve for all texts."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.base import Change, ReservesByUpdate
+from tasklocks.backends.base import RETENTION, Change, ReservesByUpdate
 from tasklocks.backends.redis import _rates, _texts, _url
 from tasklocks.backends.redis._calls import Call, Calls
 from tasklocks.backends.redis._ears import Ears, Listener
@@ -31,6 +31,7 @@ from tasklocks.backends.redis._scripts import (
     micros,
     packed,
 )
+from tasklocks.backends.several import Slots, reserving
 from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
 from tasklocks.types import (
@@ -131,6 +132,11 @@ class RedisBackend(ReservesByUpdate):
         answer = _rates.reserve(self._run, self._text_key(request.name), request)
         return super().reserve(request) if answer is None else answer
 
+    def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """See `Backend.reserve_all`."""
+        keys = _texts.text_keys([self._root(request.name) for request in requests])
+        return _texts.update_all(self._run, keys, len(requests), reserving(requests, RETENTION))
+
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
         return self._ears().listener(owner)
@@ -163,11 +169,14 @@ class RedisBackend(ReservesByUpdate):
         return _unescaped(root.decode()[len(self._prefix) + 2 : -1])
 
     def _text_key(self, name: str) -> bytes:
-        return _texts.text_key(f"{self._prefix}:{{{_escaped(name)}}}")
+        return _texts.text_keys([self._root(name)])
+
+    def _root(self, name: str) -> str:
+        return f"{self._prefix}:{{{_escaped(name)}}}"
 
     def _made_keys(self, name: str) -> tuple[bytes, bytes]:
         """Return the first key of a limit, and all of them as they are sent, with their number in front."""
-        keys = [f"{self._prefix}:{{{_escaped(name)}}}:{part}".encode() for part in _KEYS]
+        keys = [f"{self._root(name)}:{part}".encode() for part in _KEYS]
         return keys[0], packed([len(keys), *keys])
 
 

@@ -1,2 +1,7 @@
+-- All keys' texts, and the time.
 local time = redis.call('TIME')
-return {redis.call('GET', KEYS[1]) or '', time[1], time[2]}
+local texts = {}
+for index, key in ipairs(KEYS) do
+  texts[index] = redis.call('GET', key) or ''
+end
+return {texts, time[1], time[2]}

@@ -1,6 +1,11 @@
--- Compare and set. ARGV: the text as it was read, the new one, milliseconds to keep it.
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
-  return 0
+-- Compare and set, all keys or none. ARGV: milliseconds to keep them, then for each key the text as it was read and the
+-- new one.
+for index, key in ipairs(KEYS) do
+  if (redis.call('GET', key) or '') ~= ARGV[2 * index] then
+    return 0
+  end
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+for index, key in ipairs(KEYS) do
+  redis.call('SET', key, ARGV[2 * index + 1], 'PX', ARGV[1])
+end
 return 1
