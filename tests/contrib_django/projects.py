@@ -119,12 +119,16 @@ class Project:
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def environment(self) -> dict[str, str]:
+        """Return what its processes find around them."""
         env = {key: value for key, value in os.environ.items() if not key.startswith(("TASKLOCKS", "CELERY", "DJANGO"))}
+        return {**env, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"}
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-W", "error", *arguments],
             cwd=self.folder,
-            env={**env, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"},
+            env=self.environment(),
             capture_output=True,
             text=True,
             timeout=90,
