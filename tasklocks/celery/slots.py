@@ -3,18 +3,17 @@
 A task that must wait is sent again with exactly the time until its start, and carries its reservations. When it comes
 back it looks whether a pause has moved them, or whether it comes too late, and runs.
 
-Each reservation is atomic, all of them together are not. So with several rates the call first asks all of them, and
-reserves only if none refuses. If others reserve in between, one may refuse after all: then a start of the rates before
-it stays unused. That can make a rate slower for a moment, never faster. The call starts when its latest start comes;
-rates whose start was earlier have counted it at that earlier time.
+Several rates are reserved all or none, in one atomic step where the backend can; in the order of their names otherwise,
+and those on different backends. The call starts when its latest start comes. Rates whose start was earlier have counted
+it at that earlier time, so that one slow rate does not hold up all who share a fast one with it; there the call comes
+late, and goes through the line of the late ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 from tasklocks import clock
@@ -39,8 +38,7 @@ _logger = logging.getLogger("tasklocks")
 Bookings = dict[str, Booked]
 """The starts that a call has reserved so far, by the names of the limits."""
 
-Step = Callable[[Wish, Bookings, float | None], float]
-"""What is asked of one limit, with a bound in seconds: when the call may start, on the local clock."""
+_STRICTEST = ("raise", "retry", "run")
 
 
 def take_slots(call: Call, wishes: Sequence[Wish]) -> bool:
@@ -56,60 +54,83 @@ def take_slots(call: Call, wishes: Sequence[Wish]) -> bool:
         return True
     bookings = {each.name: each for each in call.waited.slots}
     due: dict[str, float] = {}
-    for step, wish in itertools.product([_ask, _book] if len(wishes) > 1 else [_book], wishes):
-        answer = _due(call, wish, bookings, step)
-        if answer is None:
-            return False
-        due[wish.name] = answer
+    try:
+        for together in _groups(wishes):
+            due |= _due(call, together, bookings)
+    except _RefusedError as refused:
+        refuse(call, refused.wish.spec, refused.busy)
+        return False
     latest = max(wishes, key=lambda wish: due[wish.name])
     _wait_until(due[latest.name], call, latest, wishes, bookings)
     return True
 
 
-def _due(call: Call, wish: Wish, bookings: Bookings, step: Step) -> float | None:
-    """Return what the step answers; None: the call is to be skipped."""
-    try:
-        return _answer(call, wish, bookings, step)
-    except LockBusy as busy:
-        refuse(call, wish.spec, busy)
-        return None
+class _RefusedError(Exception):
+    def __init__(self, wish: Wish, busy: LockBusy) -> None:
+        super().__init__(str(busy))
+        self.wish, self.busy = wish, busy
 
 
-def _answer(call: Call, wish: Wish, bookings: Bookings, step: Step) -> float:
-    bound = patience(call, wish.spec)
+def _groups(wishes: Sequence[Wish]) -> list[list[Wish]]:
+    """Return the wishes that one backend can grant together, each limit once, in one order for all calls."""
+    by_name = {wish.name: wish for wish in sorted(wishes, key=lambda wish: wish.name)}
+    groups: dict[int, list[Wish]] = {}
+    for wish in by_name.values():
+        groups.setdefault(id(wish.backend), []).append(wish)
+    return list(groups.values())
+
+
+def _due(call: Call, together: Sequence[Wish], bookings: Bookings) -> dict[str, float]:
+    """Return when the call may start at each limit, on the local clock."""
+    bounds = [patience(call, wish.spec) for wish in together]
+    shortest = min((bound for bound in bounds if bound is not None), default=None)
+    began = clock.now()
+    strictest = min(together, key=lambda wish: _STRICTEST.index(wish.spec.on_backend_error))
+
+    def step(_: float | None) -> dict[str, float]:
+        spent = clock.now() - began
+        return _book(together, [None if bound is None else max(0.0, bound - spent) for bound in bounds], bookings)
+
     try:
-        if call.kind is Kind.BODY or wish.spec.on_backend_error != "retry":
-            return step(wish, bookings, bound)
-        return patiently(bound, lambda left: step(wish, bookings, left))
+        if call.kind is Kind.BODY or strictest.spec.on_backend_error != "retry":
+            return step(shortest)
+        return patiently(shortest, step)
     except (BackendUnavailable, ConfigurationError) as down:
-        return _unreachable(call, wish, bookings, down)
+        until = _unreachable(call, strictest, bookings, down)
+        return {wish.name: until for wish in together}
 
 
-def _ask(wish: Wish, bookings: Bookings, bound: float | None) -> float:
-    """Ask whether the limit would refuse, if it could."""
-    if bound is not None and wish.name not in bookings:
-        _checked(wish.would_reserve(bound), wish, bound)
-    return clock.now()
-
-
-def _book(wish: Wish, bookings: Bookings, bound: float | None) -> float:
-    """Look at what is reserved, or reserve."""
-    if wish.name in bookings:
-        begun = wish.begin(bookings[wish.name])
-        if begun is not None:
+def _book(together: Sequence[Wish], bounds: Sequence[float | None], bookings: Bookings) -> dict[str, float]:
+    """Look at what is reserved, and reserve the rest."""
+    due: dict[str, float] = {}
+    for wish in together:
+        if wish.name in bookings and (begun := wish.begin(bookings[wish.name])) is not None:
             bookings[wish.name], left = begun
-            return clock.now() + left
-    slot = _checked(wish.reserve(bound), wish, bound)
-    bookings[wish.name] = Booked(wish.name, slot.start, slot.made)
-    return clock.now() + slot.wait
+            due[wish.name] = clock.now() + left
+    missing = [(wish, bound) for wish, bound in zip(together, bounds, strict=True) if wish.name not in due]
+    for (wish, _), slot in zip(missing, _reserve(missing), strict=True):
+        bookings[wish.name] = Booked(wish.name, slot.start, slot.made)
+        due[wish.name] = clock.now() + slot.wait
+    return due
 
 
-def _checked(answer: Slot | Refused, wish: Wish, bound: float | None) -> Slot:
-    if isinstance(answer, Slot):
-        return answer
+def _reserve(missing: Sequence[tuple[Wish, float | None]]) -> Sequence[Slot]:
+    """Return a start for each wish; each comes with its bound in seconds."""
+    if not missing:
+        return ()
+    wish, bound = missing[0]
+    requests = [each.request(at_most) for each, at_most in missing]
+    answer = wish.backend.reserve_all(requests) if len(requests) > 1 else wish.backend.reserve(requests[0])
+    if isinstance(answer, Refused):
+        wish, bound = next((each for each in missing if each[0].name == answer.name), missing[0])
+        raise _RefusedError(wish, _refusal(answer, wish, bound))
+    return (answer,) if isinstance(answer, Slot) else answer
+
+
+def _refusal(answer: Refused, wish: Wish, bound: float | None) -> LockBusy:
     at = datetime.now(timezone.utc) + timedelta(seconds=answer.wait)
     kind, told = (LockTimeout, f"may wait for {wish.spec.max_wait:g} s") if bound else (LockBusy, "does not wait")
-    raise kind(
+    return kind(
         f"{wish}: the next start is in {answer.wait:.1f} s, about {at:%Y-%m-%d %H:%M:%S} UTC, and it {told}",
         name=wish.name,
     )

@@ -57,23 +57,14 @@ class Wish:
 
     def reserve(self, max_wait: float | None) -> Slot | Refused:
         """Reserve the next start."""
-        return self.backend.reserve(self._request(max_wait))
-
-    def would_reserve(self, max_wait: float | None) -> Slot | Refused:
-        """Return what `reserve` would answer, and reserve nothing."""
-        request = self._request(max_wait)
-
-        def change(text: str, now: float) -> tuple[str, float, Slot | Refused]:
-            return text, 0.0, RateState.read(text).reserve(request.paces, request.cost, now, max_wait)
-
-        return self.backend.update(self.name, change)
+        return self.backend.reserve(self.request(max_wait))
 
     def begin(self, booked: Booked) -> tuple[Booked, float] | None:
         """Return what a task has that comes back with a start, and the seconds until it; None: it has lost it."""
 
         def change(text: str, now: float) -> tuple[str, float, tuple[Booked, float] | None]:
             state = RateState.read(text)
-            left = state.due(booked.start, booked.made) - now
+            left = state.due(self.paces, booked.start, booked.made) - now
             if booked.late and left >= -self.grace:
                 return text, 0.0, (booked, left)
             slot = state.begin(self.paces, self.cost, booked.slot, now, self.grace)
@@ -88,9 +79,10 @@ class Wish:
 
     def left(self, booked: Booked) -> float:
         """Return the seconds until a reserved start, with the pauses since; 0.0: none."""
-        return ratelimit.slot_left(self.backend, self.name, booked.slot)
+        return ratelimit.slot_left(self.backend, self.name, self.paces, booked.slot)
 
-    def _request(self, max_wait: float | None) -> ReserveRequest:
+    def request(self, max_wait: float | None) -> ReserveRequest:
+        """Return what to ask the backend for."""
         return ReserveRequest(self.name, self.paces, self.cost, max_wait)
 
 

@@ -150,6 +150,17 @@ def two_rates(name: str) -> str:
     return _ran(name)
 
 
+@app.task
+@rate_limited("{first}", "20/s")
+@locked("{lock}", countdown=0.1)
+@rate_limited("{second}", "20/s")
+def tangled(lock: str, first: str, second: str, tag: int) -> int:
+    with section(lock):
+        for name in {first, second}:
+            _ran(name, tag=tag)
+    return tag
+
+
 @app.task(acks_late=True, reject_on_worker_lost=True)
 @rate_limited("{name}", "2/s")
 def killed_once(name: str, gate: str) -> str:

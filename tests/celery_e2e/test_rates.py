@@ -7,6 +7,7 @@ a window may have that many more; never many more.
 from __future__ import annotations
 
 import bisect
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -185,6 +186,19 @@ def test_of_several_rates_the_slowest_counts(rated, limit):
     times = starts(rated, limit, 6)
     assert times[-1] - times[0] >= 5 / 5 - 0.3
     assert sum(rated.sent_again(result.id) for result in results) <= 6
+
+
+def test_overlapping_locks_and_rates_all_hold_and_nobody_waits_for_ever(rated, limit):
+    draw = random.Random(5)
+    names = [f"{limit}-{number}" for number in range(3)]
+    sets = [(f"{limit}-lock-{draw.randrange(2)}", draw.choice(names), draw.choice(names)) for _ in range(50)]
+    results = [rated.tasks.tangled.delay(*each, tag) for tag, each in enumerate(sets)]
+    assert [result.get(timeout=40) for result in results] == list(range(50))
+    for name in names:
+        times = starts(rated, name, 1)
+        assert len(times) == sum(name in each for each in sets), "each limit once, also one that is named twice"
+        assert most_in(times, 1.0) <= 20 + 5 + 2
+    assert max(rated.record.most_at_once(f"{limit}-lock-{number}") for number in range(2)) == 1
 
 
 def test_a_task_whose_process_is_killed_runs_again(rated, limit, tmp_path):
