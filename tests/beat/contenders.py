@@ -80,9 +80,9 @@ PEERS = [
     Contender(
         "celery-redbeat",
         "default",
-        patience=1600,
+        patience=1900,
         conf={"redbeat_redis_url": "{locks}"},
-        # A takeover takes up to 25 minutes.
+        # The lock lasts 25 minutes, and is looked at every 5.
         times={"SIGTERM": 2, "SIGKILL": 1, "SIGSTOP": 1, "restart": 3},
         **_REDBEAT,
     ),

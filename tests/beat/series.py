@@ -22,7 +22,7 @@ COUNTS = {1.0: 10, 5.0: 40, 10.0: 70, 30.0: 70}
 ENTRIES = {f"every-{every:g}-{n}": {"every": every} for every, count in COUNTS.items() for n in range(count)} | {
     f"minute-{n}": {"cron": "* * * * *"} for n in range(10)
 }
-BUSY = 3.0
+BUSY = 5.0
 """Seconds that a tick may be late on two cores that others use, too, before the next one counts as lost."""
 
 _IN_DOUBT = re.compile(r"entry '([^']+)': the tick of .* may not have been sent")
@@ -47,6 +47,8 @@ class Outcome:
         twice: how many were sent again.
         lost: how many never were, apart from those that the log names as in doubt.
         in_doubt: how many those are.
+        in_doubt_lost: how many of those were never sent indeed.
+        patience: seconds after which a takeover was not waited for any longer.
         leads: seconds until the next one led, of each failover.
         sends: seconds until the next tick, of each failover.
     """
@@ -56,14 +58,23 @@ class Outcome:
     twice: int
     lost: int
     in_doubt: int
+    in_doubt_lost: int
+    patience: float
     leads: list[float] = field(default_factory=list)
     sends: list[float] = field(default_factory=list)
 
     @property
     def cells(self) -> list[str]:
         """The row of the table, without its first cells."""
-        counts = [self.times, self.ticks, self.twice, self.lost, self.in_doubt]
-        return [*map(str, counts), *_p50_and_max(self.leads), *_p50_and_max(self.sends)]
+        counts = [self.times, self.ticks, self.twice, self.lost]
+        doubt = f"{self.in_doubt}, {self.in_doubt_lost} lost" if self.in_doubt_lost else f"{self.in_doubt}"
+        return [*map(str, counts), doubt, *self._p50_and_max(self.leads), *self._p50_and_max(self.sends)]
+
+    def _p50_and_max(self, seconds: Sequence[float]) -> list[str]:
+        if not seconds:
+            return ["", ""]
+        found = statistics.median(seconds), max(seconds)
+        return [f"{each:.2f} s" if each < math.inf else f"> {self.patience:.0f} s" for each in found]
 
 
 class Series:
@@ -93,7 +104,7 @@ class Series:
             time.sleep(1.0)
             self.takeovers.append(self._restart() if self.end == "restart" else self._fail_over())
         time.sleep(8.0)
-        return outcome(self.field, self.takeovers, began, time.time())
+        return outcome(self.field, self.takeovers, (began, time.time()), self.contender.patience)
 
     def _two_beats(self) -> None:
         while sum(beat.process.running for beat in self.field.beats) < 2:
@@ -147,19 +158,22 @@ class Series:
         return min(tick.sent for tick in found) if eventually(look, within=within) else math.inf
 
 
-def outcome(field: Field, takeovers: Sequence[Takeover], began: float, ended: float) -> Outcome:
-    """Return what a series showed that lasted from `began` to `ended`."""
+def outcome(field: Field, takeovers: Sequence[Takeover], whole: tuple[float, float], patience: float) -> Outcome:
+    """Return what a series showed that lasted from the first to the second moment of `whole`."""
     ticks = field.ticks
     doubtful = Counter(_IN_DOUBT.findall(field.logs_in_full()))
-    twice = len(field.twice()) + sum(len(too_close(name, sent)) for name, sent in _by_entry(ticks).items())
+    gone = Counter(lost(ticks, takeovers, *whole))
+    beyond = (gone - doubtful).total()
     return Outcome(
-        len(takeovers),
-        len(ticks),
-        twice,
-        (Counter(lost(ticks, takeovers, began, ended)) - doubtful).total(),
-        doubtful.total(),
-        [each.led - each.began for each in takeovers if not math.isnan(each.led)],
-        [each.sent - each.began for each in takeovers],
+        times=len(takeovers),
+        ticks=len(ticks),
+        twice=len(field.twice()) + sum(len(too_close(name, sent)) for name, sent in _by_entry(ticks).items()),
+        lost=beyond,
+        in_doubt=doubtful.total(),
+        in_doubt_lost=gone.total() - beyond,
+        patience=patience,
+        leads=[each.led - each.began for each in takeovers if not math.isnan(each.led)],
+        sends=[each.sent - each.began for each in takeovers],
     )
 
 
@@ -202,9 +216,3 @@ def _by_entry(ticks: Sequence[Tick]) -> Mapping[str, list[float]]:
 
 def _moment(condition: Callable[[], bool], within: float) -> float:
     return time.time() if eventually(condition, within=within, every=0.005) else math.inf
-
-
-def _p50_and_max(seconds: Sequence[float]) -> list[str]:
-    if not seconds:
-        return ["", ""]
-    return [f"{each:.2f} s" if each < math.inf else "never" for each in (statistics.median(seconds), max(seconds))]
