@@ -222,3 +222,16 @@ def test_nothing_is_lost_and_the_pace_is_kept_when_all_workers_are_killed(reques
         assert most_in(starts(stage, limit, 60), 1.0) <= 20 + 5 + 2
         second.stop()
         third.stop()
+
+
+@pytest.mark.faults
+def test_a_backend_that_hangs_does_not_hold_up_the_worker(request, redis_url, redis_server, tmp_path, limit):
+    options = {"app": "tests.apps.rates", "locks": f"{redis_server.url}", "concurrency": 2}
+    with make_stage(broker_of(request, "redis"), redis_url, tmp_path, **options) as stage:
+        starts_once = stage.tasks.paced.delay(limit).get(timeout=20)
+        redis_server.pause()
+        waiting = [stage.tasks.paced.delay(limit) for _ in range(3)]
+        time.sleep(0.5)
+        assert [bool(stage.worker.app.control.ping(timeout=1.0)) for _ in range(3)] == [True] * 3
+        redis_server.resume()
+        assert [starts_once, *(result.get(timeout=40) for result in waiting)] == ["ran"] * 4
