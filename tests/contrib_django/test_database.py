@@ -139,6 +139,17 @@ def test_many_threads_share_a_few_connections_which_are_closed_at_the_end(on_pos
     assert eventually(lambda: seen_by_the_server(on_postgresql) == 0, within=5)
 
 
+def test_a_pooler_that_forgets_what_was_prepared_costs_no_step(on_postgresql):
+    """As one that gives each transaction to another connection of its own."""
+    backend = connect(f"django://{on_postgresql}")
+    taken(backend, "before")
+    links = backend._limits()._links()
+    links._idle[-1].link.run(["DEALLOCATE ALL"], 5.0)
+    held(backend)
+    assert backend.release("limit", "before") is True
+    assert [backend.inspect("limit").holders, links._prepares] == [(), False]
+
+
 def test_those_who_wait_share_one_connection_which_is_gone_after_the_close(on_postgresql):
     backend = connect(f"django://{on_postgresql}")
     ears = [backend.listen(f"waiter-{number}") for number in range(20)]
@@ -272,7 +283,7 @@ def test_a_frozen_server_is_given_up_in_time(tmp_path):
         server.pause()
         try:
             began = time.monotonic()
-            with pytest.raises(BackendUnavailable, match=r"did not answer within 1 s|cannot be used"):
+            with pytest.raises(BackendUnavailable, match=r"did not answer|cannot be used"):
                 look(backend, "mine")
             assert time.monotonic() - began < 10
         finally:

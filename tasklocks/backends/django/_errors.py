@@ -38,7 +38,7 @@ class StepError(Exception):
 def told(error: NoAnswer | StepError, target: Target) -> BackendUnavailable:
     """Return the error as users see it. What PostgreSQL says never has the password in it."""
     if isinstance(error, NoAnswer):
-        return AnswerLost(f"{target.where} (PostgreSQL) did not answer within {target.timeout:g} s: {error}")
+        return AnswerLost(f"{target.where} (PostgreSQL) did not answer: {str(error).strip()}")
     if error.state in _NO_TABLE:
         return BackendRefused(target.not_migrated)
     refused = error.state.startswith(_REFUSED) or (not error.state and any(each in str(error) for each in _REFUSALS))

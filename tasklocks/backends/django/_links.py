@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol, cast
 
 from tasklocks.backends.django._database import Target, in_test_run
@@ -130,8 +130,9 @@ class Links:
     def close(self) -> None:
         """Close those that nobody uses now; the others follow when their steps end."""
         self._open = False
-        while self._idle:
-            self._idle.pop().link.close()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().link.close()
 
     def _run_prepared(self, statements: Sequence[Statement]) -> list[str]:
         with self._session() as session:
@@ -154,11 +155,12 @@ class Links:
             self._free.release()
 
     def _idle_one(self) -> Session | None:
-        while self._idle:
-            session = self._idle.pop()
-            if not session.link.broken():
-                return session
-            session.link.close()
+        with suppress(IndexError):
+            while True:
+                session = self._idle.pop()
+                if not session.link.broken():
+                    return session
+                session.link.close()
         return None
 
     def _keep(self, session: Session) -> None:

@@ -72,7 +72,7 @@ class Link:
         while (state := self._connection.poll()) != extensions.POLL_OK:
             left = deadline - clock.now()
             if left <= 0 or not _poll(self._connection.fileno(), events[state], left):
-                raise NoAnswer("no answer in time")
+                raise NoAnswer("timed out")
 
 
 def _poll(socket: int, events: int, timeout: float) -> list[tuple[int, int]]:

@@ -95,7 +95,7 @@ class Link:
     def _wait(self, events: int, deadline: float) -> None:
         left = deadline - clock.now()
         if left <= 0 or not _poll(self._pg.socket, events, left):
-            raise NoAnswer("no answer in time")
+            raise NoAnswer("timed out")
 
 
 def _poll(socket: int, events: int, timeout: float) -> list[tuple[int, int]]:
