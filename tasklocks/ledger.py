@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasklocks.fork import PerProcess
 
-__all__ = ["Entry", "keep_in", "note", "read", "strike"]
+__all__ = ["Entry", "keep_in", "note", "peek", "read", "strike"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,19 @@ def strike(owner: str) -> None:
 def read(folder: Path, pid: int) -> Sequence[Entry]:
     """Return what the process `pid`, which is gone, has left in `folder`, and remove it."""
     path = folder / str(pid)
+    left = _entries_in(path)
+    path.unlink(missing_ok=True)
+    return left
+
+
+def peek(folder: Path) -> Mapping[int, Sequence[Entry]]:
+    """Return what the processes that keep their ledgers in `folder` hold or wait for, by process."""
+    return {int(path.name): _entries_in(path) for path in folder.iterdir() if path.name.isdigit()}
+
+
+def _entries_in(path: Path) -> Sequence[Entry]:
     try:
         size, _, text = path.read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        return ()
-    path.unlink(missing_ok=True)
-    try:
         return [Entry(**entry) for entry in json.loads(text[: int(size or 0)] or "[]")]
-    except (ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):
         return ()  # killed in the middle of writing; what it held lapses by itself

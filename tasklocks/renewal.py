@@ -84,6 +84,11 @@ class Renewal:
         with self._lock:
             return [lease for lease in self._due if lease.grant.owner == owner]
 
+    def leases(self) -> Sequence[Renewable]:
+        """Return all that is kept alive."""
+        with self._lock:
+            return list(self._due)
+
     def __len__(self) -> int:
         return len(self._due)
 

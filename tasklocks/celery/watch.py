@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tasklocks.backends import with_fingerprint
 from tasklocks.errors import TaskLocksError
 from tasklocks.ledger import Entry
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "children"]
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for this user only
 _DOOR = "door"
@@ -58,6 +59,10 @@ class Watch:
         """Keep a ledger in this process from now on, and be watched (called in a child)."""
         ledger.keep_in(self.folder)
         self._say(b"%d" % os.getpid())
+
+    def children(self) -> Mapping[int, Sequence[Entry]]:
+        """Return what the children hold or wait for, by process."""
+        return ledger.peek(self.folder)
 
     def close(self) -> None:
         """Release what dead children have left, and stop watching."""
@@ -145,6 +150,12 @@ class _Worker:
     """The watch of this worker; children inherit it."""
 
     watch: Watch | None = None
+
+
+def children() -> Mapping[int, Sequence[Entry]]:
+    """Return what the pool processes of this worker hold or wait for; nothing where there are none to be watched."""
+    watch = _Worker.watch
+    return watch.children() if watch is not None and watch.mine else {}
 
 
 @signals.worker_init.connect(dispatch_uid="tasklocks.watch")

@@ -57,6 +57,12 @@ def _probe(backend: Backend, where: str) -> None:
         backend.close()
 
 
+@signals.worker_init.connect(dispatch_uid="tasklocks.control")
+def _offer_inspection(**_: Any) -> None:
+    # Only where a worker is: Celery's remote control is a part of it.
+    from tasklocks.celery import control  # noqa: F401
+
+
 @signals.worker_init.connect(dispatch_uid="tasklocks.check")
 def _check_worker(sender: Any = None, **_: Any) -> None:
     try:

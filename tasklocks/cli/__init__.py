@@ -10,6 +10,7 @@ import click
 from celery.app.utils import find_app
 from click.shell_completion import get_completion_class
 
+from tasklocks.celery import control as _control  # noqa: F401 - `celery inspect` knows its commands by their import
 from tasklocks.cli.access import WRONG, Access, Failed, grant_access
 from tasklocks.cli.acting import pause, release, resume
 from tasklocks.cli.bench import bench

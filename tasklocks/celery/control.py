@@ -1,0 +1,29 @@
+"""`celery inspect limits`: what the processes of each worker hold or wait for, as the workers themselves know it.
+
+The backend is not asked, so the answer is there also when it is down, and the worker's event loop does not stand still.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery.worker.control import inspect_command
+
+from tasklocks.celery.watch import children
+from tasklocks.renewal import renewal
+
+__all__ = ["limits"]
+
+
+@inspect_command()
+def limits(state: Any) -> list[dict[str, Any]]:
+    """Show the limits that the tasks of each worker hold or wait for."""
+    here = [_row(os.getpid(), lease.grant.name, lease.grant.owner) for lease in renewal().leases()]
+    there = [_row(pid, entry.name, entry.owner) for pid, entries in children().items() for entry in entries]
+    return sorted([*here, *there], key=lambda row: (row["limit"], row["task"]))
+
+
+def _row(pid: int, name: str, owner: str) -> dict[str, Any]:
+    # An owner is a task's id and a nonce of its delivery.
+    return {"limit": name, "task": owner.rpartition(":")[0] or owner, "pid": pid}
