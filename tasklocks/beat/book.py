@@ -32,8 +32,8 @@ class Run:
     """The last run of an entry.
 
     Attributes:
-        last: when it was claimed; microseconds since the epoch.
-        due: for which tick; microseconds since the epoch.
+        last: when it was claimed; microseconds since the epoch. Before its first run: from when that one counts.
+        due: for which tick; microseconds since the epoch. Before its first run: 0.
         sent: whether it is known to be sent. If not, its leader may have died before.
     """
 
@@ -90,7 +90,7 @@ class Book:
         return {name: run for page in self._runs for name, run in page.items()}
 
     def run_of(self, name: str) -> Run | None:
-        """Return the last run of an entry, as far as it is known here; None: it has never run."""
+        """Return the last run of an entry, as far as it is known here; None: nothing is."""
         return self._runs[self.page_of(name)].get(name)
 
     def look(self) -> None:
@@ -127,16 +127,19 @@ class Book:
         for number in range(_PAGES):
             self._write(number, lambda runs: runs)
 
-    def add(self, runs: Mapping[str, Run]) -> None:
-        """Write down entries that have no run yet, with the moment from which their first one counts.
+    def add(self, began: Mapping[str, int]) -> None:
+        """Write down entries that have not run yet, with the moment from which their first run counts.
+
+        Args:
+            began: by name; microseconds since the epoch.
 
         Raises:
             LeaseLost: there is a newer leader.
             BackendUnavailable: a part may be written; adding it again is harmless.
         """
         by_page: dict[int, dict[str, Run]] = {}
-        for name, run in runs.items():
-            by_page.setdefault(self.page_of(name), {})[name] = run
+        for name, moment in began.items():
+            by_page.setdefault(self.page_of(name), {})[name] = Run(moment, due=0, sent=True)
         for page, new in by_page.items():
             self._write(page, lambda known, new=new: new | known)  # type: ignore[misc]
 

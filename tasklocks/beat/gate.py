@@ -109,16 +109,15 @@ class Gate:
             LeaseLost: there is a newer leader.
             BackendUnavailable: the backend does not answer.
         """
-        known, new = self._book.runs(), {}
+        known, began = self._book.runs(), {}
         for name, entry in self._inner.schedule.items():
             if name in known:
                 set_last_run(entry, self._last_of(entry, known[name]))
                 self._settle(entry, known[name])
             elif entry.last_run_at is not None:
-                began = micros(aware(entry.last_run_at))
-                new[name] = Run(began, began, sent=True)
-        # Its first interval goes on under the next leader, too.
-        self._book.add(new)
+                began[name] = micros(aware(entry.last_run_at))
+        # Their first interval goes on under the next leader, too.
+        self._book.add(began)
         self._inner._heap = None
 
     def _last_of(self, entry: ScheduleEntry, run: Run) -> int:
@@ -177,8 +176,8 @@ class Gate:
             # RedBeat: it has never run, and runs at once.
             return [now.replace(microsecond=0)]
         last = aware(entry.last_run_at)
-        due, wish = due_after(entry.schedule, last), self._wish(entry)
-        if wish.missed == "once" or self._book.run_of(entry.name) is None:
+        due, wish, run = due_after(entry.schedule, last), self._wish(entry), self._book.run_of(entry.name)
+        if wish.missed == "once" or run is None or not run.due:
             return [due]
         if wish.missed == "all":
             return missed_until(entry.schedule, last, now, _ALL_AT_MOST) or [due]

@@ -136,6 +136,16 @@ def test_after_an_hour_without_a_leader_each_policy_is_kept(stage, missed, expec
     assert len(ids) == len(set(ids)) == expected
 
 
+@pytest.mark.parametrize("missed", ["once", "skip", "all"])
+def test_an_entry_that_has_never_run_has_missed_nothing(stage, missed):
+    ten_years_ago = round((time.time() - 10 * 365 * 86400) * 1e6)
+    book = Book(connect(stage.locks), "celery-beat")
+    book.open(1)
+    book.add({"entry": ten_years_ago})
+    run(stage.scheduler(entry={"every": 10.0, "options": {"missed": missed}}), 0.5)
+    assert len(stage.sent()) == 1
+
+
 def test_the_next_tick_comes_an_interval_after_the_last_run_of_another_leader(stage):
     then = round((time.time() - 9.0) * 1e6)
     book = Book(connect(stage.locks), "celery-beat")
@@ -346,7 +356,7 @@ def test_claims_that_were_not_used_are_given_back_at_the_end(stage):
     an_hour_ago = round((time.time() - 3600) * 1e6)
     book = Book(connect(stage.locks), "celery-beat")
     book.open(1)
-    book.add({f"entry{n}": Run(an_hour_ago, an_hour_ago, sent=True) for n in range(100)})
+    book.add({f"entry{n}": an_hour_ago for n in range(100)})
     beat = stage.scheduler(**{f"entry{n}": {"every": 60.0} for n in range(100)})
     while not beat._gate or not beat._gate._held:
         beat.tick()

@@ -8,6 +8,7 @@ Each writes its row into docs/beat.md:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -101,3 +102,14 @@ def measured(
 def keep_logs(field: Field) -> None:
     """Leave the beats' logs where a failed test shows them."""
     (field.folder / "beats.log").write_text(field.logs_in_full())
+
+
+def test_the_page_shows_every_series_and_of_ours_no_tick_twice_and_none_lost():
+    shown = table.rows()
+    for kind, end in OURS:
+        times, _, twice, lost, _, _, longest = shown["tasklocks", "ttl 10 s", kind, end][:7]
+        assert (times, twice, lost) == ("10" if end == "restart" else "20", "0", "0"), (kind, end)
+        if end != "restart":
+            assert float(longest.removesuffix(" s")) < (1 if end == "SIGTERM" else 12), (kind, end)
+    for peer, end in itertools.product(PEERS, ENDS):
+        assert (peer.name, peer.settings, "redis", end) in shown
