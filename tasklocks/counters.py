@@ -7,12 +7,13 @@ is never overtaken.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from tasklocks.types import Algorithm, Pace
 
-__all__ = ["HAIR", "STARTS_KEPT", "Counter", "counter", "is_calendar"]
+__all__ = ["HAIR", "STARTS_KEPT", "Counter", "counter", "is_calendar", "moved"]
 
 STARTS_KEPT = 256
 """Of a sliding window; starts closer together than a 256th of it are counted as one."""
@@ -32,8 +33,8 @@ class Counter(Protocol):
     def book(self, start: float, cost: float) -> None:
         """Count a start."""
 
-    def shift(self, by: float, now: float) -> None:
-        """Move all that lies ahead of `now` by so many seconds."""
+    def shift(self, at: float, move: Callable[[float], float]) -> None:
+        """Move all that lies ahead of `at`."""
 
     def ends(self) -> float:
         """Return from when on nothing of what was counted matters; the backend's clock."""
@@ -57,8 +58,8 @@ class _Gcra:
     def book(self, start: float, cost: float) -> None:
         self._arrival = max(self._arrival, start) + cost * self._each
 
-    def shift(self, by: float, now: float) -> None:
-        self._arrival += by
+    def shift(self, at: float, move: Callable[[float], float]) -> None:
+        self._arrival = move(self._arrival)
 
     def ends(self) -> float:
         return self._arrival + (self._burst or 0.0) * self._each
@@ -93,10 +94,10 @@ class _Sliding:
         else:
             self._starts.append([start, start, total])
 
-    def shift(self, by: float, now: float) -> None:
+    def shift(self, at: float, move: Callable[[float], float]) -> None:
         for each in self._starts:
-            if each[1] > now:
-                each[0], each[1] = each[0] + by, each[1] + by
+            if each[1] > at:
+                each[:2] = [move(each[0]), move(each[1])]
 
     def ends(self) -> float:
         return self._starts[-1][1] + self._period if self._starts else 0.0
@@ -123,24 +124,27 @@ class _Fixed:
     def book(self, start: float, cost: float) -> None:
         self._add(start, cost, start)
 
-    def shift(self, by: float, now: float) -> None:
+    def shift(self, at: float, move: Callable[[float], float]) -> None:
         booked, self._used = self._used, []
         for begin, cost, last in booked:
-            if begin <= now:
-                self._add(begin, cost, min(last, now))
+            if begin <= at:
+                self._add(begin, cost, min(last, at))
         for begin, cost, last in booked:
-            at = max(begin, now) + by
-            while last > now and at <= last + by:
-                # They may lie in two windows now, and how many in each is not known: all are counted in both.
-                here, end = _window(self._pace, at)
-                self._add(at, 0.0 if here == begin <= now else cost, last + by)
-                at = end
+            if last > at:
+                self._add_all(begin if begin <= at else -math.inf, cost, move(max(begin, at)), move(last))
 
     def ends(self) -> float:
         return _window(self._pace, self._used[-1][0])[1] if self._used else 0.0
 
     def kept(self, now: float) -> Any:
         return [each for each in self._used if _window(self._pace, each[0])[1] > now]
+
+    def _add_all(self, counted: float, cost: float, first: float, last: float) -> None:
+        """Count in each window from `first` to `last` what may lie in any of them, unless it is `counted` there."""
+        while first <= last:
+            begin, end = _window(self._pace, first)
+            self._add(first, 0.0 if begin == counted else cost, last)
+            first = end
 
     def _add(self, at: float, cost: float, last: float) -> None:
         begin = _window(self._pace, at)[0]
@@ -158,6 +162,27 @@ def counter(pace: Pace, kept: Any) -> Counter:
     kinds: dict[Algorithm, type[_Gcra] | type[_Sliding] | type[_Fixed]]
     kinds = {"gcra": _Gcra, "sliding": _Sliding, "fixed": _Fixed}
     return kinds[pace.algorithm](pace, kept)
+
+
+def moved(paces: Sequence[Pace], start: float, since: float, until: float) -> float:
+    """Return when a reserved start may be that has to wait from `since` until `until`; the other way round: need not.
+
+    Even pacing and sliding windows only need their distances. The quota of a fixed window needs that what shares it
+    goes on sharing one, alone: so it moves by whole windows, as many as the pause reaches into; of several rates, by
+    those of the shortest.
+    """
+    if paces[0].algorithm != "fixed":
+        return start + until - since
+    return _moved_on(min(paces, key=lambda pace: pace.period), start, since, until)
+
+
+def _moved_on(pace: Pace, start: float, since: float, until: float) -> float:
+    begin, here, there = (_window(pace, each)[0] for each in (start, since, until))
+    if not is_calendar(pace):
+        return max(start, begin + there - here, until)
+    while here < there:
+        begin, here = _window(pace, begin)[1], _window(pace, here)[1]
+    return max(start, begin, until)
 
 
 def is_calendar(pace: Pace) -> bool:

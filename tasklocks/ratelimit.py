@@ -98,7 +98,7 @@ class RateLimit:
         left = slot.wait
         while left > 0:
             clock.pause(left)
-            left = slot_left(self._backend, self.name, slot)
+            left = slot_left(self._backend, self.name, self._paces(), slot)
 
     def reserve(self, cost: float = 1.0) -> float:
         """Reserve a start, and return the seconds until it; whoever called it starts then, without asking again.
@@ -167,9 +167,13 @@ def check_cost(cost: Any, paces: Sequence[Pace], where: str) -> float:
     return float(cost)
 
 
-def slot_left(backend: Backend, name: str, slot: Slot) -> float:
+def slot_left(backend: Backend, name: str, paces: Sequence[Pace], slot: Slot) -> float:
     """Return for how many seconds a reserved start has to wait yet, with the pauses since it was reserved."""
-    return backend.update(name, lambda text, now: (text, 0.0, RateState.read(text).wait_of(slot.start, slot.made, now)))
+
+    def look(text: str, now: float) -> tuple[str, float, float]:
+        return text, 0.0, RateState.read(text).wait_of(paces, slot.start, slot.made, now)
+
+    return backend.update(name, look)
 
 
 def pause(

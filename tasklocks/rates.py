@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasklocks.counters import Counter, counter
+from tasklocks.counters import Counter, counter, moved
 from tasklocks.errors import ConfigurationError
 from tasklocks.types import Pace, Refused, Slot
 
@@ -51,7 +51,7 @@ class RateState:
     Attributes:
         counted: what each pace has counted, in the paces' order.
         paused_until: backend's clock; nothing starts before. 0: not paused.
-        shifts: what pauses did to reserved starts: when, and by how many seconds.
+        shifts: what pauses did to reserved starts: when a pause was made, from when it made them wait, and until when.
         late: what each pace has counted of starts that came late; see `begin`.
         owed: the shifts by which what was counted has yet to move. Who pauses need not know the rates; who reserves
             next does.
@@ -85,18 +85,14 @@ class RateState:
             now: backend's clock.
             max_wait: seconds; nothing is reserved if the start would be later. None: without bound.
         """
-        counters, rest = self._moved(paces, self.counted), max(0.0, self.paused_until - now)
-        # As if the pause ended now, and then moved by the rest of it: so it is right whenever the pause ends.
-        back = 0.0 if paces[0].algorithm == "fixed" else rest
-        _shift(counters, -back, now)
-        start = _earliest(counters, now + rest - back, cost) + back
-        _shift(counters, back, now)
+        counters = self._moved(paces, self.counted)
+        start = self._earliest(paces, counters, cost, now)
         if max_wait is not None and start - now > max_wait:
             return Refused(start - now)
         for each in counters:
             each.book(start, cost)
         self._count(paces, counters, self._moved(paces, self.late), now)
-        return Slot(start, now, start - now)
+        return Slot(start, self._behind_shifts(now), start - now)
 
     def begin(self, paces: Sequence[Pace], cost: float, slot: Slot, now: float, grace: float) -> Slot | None:
         """Return when a reserved start may be, asked at its moment; None: it is lost, another has to be reserved.
@@ -105,7 +101,7 @@ class RateState:
         more than `grace` seconds go through a line of their own, at the same pace, and those in time join it while it
         moves. Windows and quotas have no pace to line up by; there a late start is lost.
         """
-        due = self.due(slot.start, slot.made)
+        due = self.due(paces, slot.start, slot.made)
         if due > now:
             return Slot(slot.start, slot.made, due - now)
         if any(pace.algorithm != "gcra" for pace in paces):
@@ -117,17 +113,17 @@ class RateState:
         for each in line:
             each.book(start, cost)
         self._count(paces, self._moved(paces, self.counted), line, now)
-        return Slot(start, now, start - now)
+        return Slot(start, self._behind_shifts(now), start - now)
 
-    def wait_of(self, start: float, made: float, now: float) -> float:
+    def wait_of(self, paces: Sequence[Pace], start: float, made: float, now: float) -> float:
         """Return for how long a reserved start has to wait yet, with the pauses since; 0.0: not at all."""
-        return max(0.0, self.due(start, made) - now)
+        return max(0.0, self.due(paces, start, made) - now)
 
-    def due(self, start: float, made: float) -> float:
+    def due(self, paces: Sequence[Pace], start: float, made: float) -> float:
         """Return the moment of a start that was reserved for `start`, moved by the pauses since it was `made`."""
-        for at, by in self.shifts:
+        for at, since, until in self.shifts:
             if at >= made and start > at:
-                start += by
+                start = moved(paces, start, since, until)
         return start
 
     def pause(self, until: float, now: float) -> None:
@@ -136,7 +132,7 @@ class RateState:
         A pause that would end before the present one does changes nothing: who was told to wait longer still has to.
         """
         if until > max(self.paused_until, now):
-            self._move(until - max(self.paused_until, now), now)
+            self._move(max(self.paused_until, now), until, now)
             self.paused_until = until
 
     def resume(self, now: float) -> None:
@@ -146,29 +142,41 @@ class RateState:
         """
         if self.paused_until > now:
             if self.algorithm != "fixed":
-                self._move(now - self.paused_until, now)
+                self._move(self.paused_until, now, now)
             self.paused_until = now
 
     def lasts(self, now: float) -> float:
         """Return for how many seconds from `now` the state still means something."""
         return max(self.paused_until, self.ends, now) - now
 
-    def _move(self, by: float, now: float) -> None:
+    def _earliest(self, paces: Sequence[Pace], counters: Sequence[Counter], cost: float, now: float) -> float:
+        rest = self.paused_until - now
+        if rest <= 0 or paces[0].algorithm == "fixed":
+            return _earliest(counters, max(now, self.paused_until), cost)
+        # As if the pause ended now, and then moved by the rest of it: so it is right whenever the pause ends.
+        ended = self._moved(paces, self.counted)
+        _shift(paces, ended, now, self.paused_until, now)
+        return _earliest(ended, now, cost) + rest
+
+    def _behind_shifts(self, now: float) -> float:
+        """Return `now`, or a moment after the last shift: what is reserved after it must not look as if before."""
+        return max(now, math.nextafter(self.shifts[-1][0], math.inf)) if self.shifts else now
+
+    def _move(self, since: float, until: float, now: float) -> None:
         if self.owed and self.paused_until > now:
             # Nothing was reserved since this pause began, and all that it moved lies behind its end.
-            self.shifts[-1][1] += by
-            self.owed[-1][1] += by
+            self.shifts[-1][2] = self.owed[-1][2] = until
         else:
-            self.shifts = [*self.shifts[1 - _SHIFTS_KEPT :], [now, by]]
-            self.owed = [*self.owed, [now, by]]
-        self.ends += by
+            self.shifts = [*self.shifts[1 - _SHIFTS_KEPT :], [self._behind_shifts(now), since, until]]
+            self.owed = [*self.owed, self.shifts[-1]]
+        self.ends += max(0.0, until - since)
 
     def _moved(self, paces: Sequence[Pace], counted: Sequence[Any]) -> list[Counter]:
         mine = self.algorithm in ("", paces[0].algorithm)
         # A copy: what is refused leaves the state as it was.
         counters = _counters(paces, copy.deepcopy(counted) if mine else ())
-        for at, by in self.owed:
-            _shift(counters, by, at)
+        for at, since, until in self.owed:
+            _shift(paces, counters, at, since, until)
         return counters
 
     def _count(self, paces: Sequence[Pace], counters: Sequence[Counter], line: Sequence[Counter], now: float) -> None:
@@ -191,7 +199,6 @@ def _earliest(counters: Sequence[Counter], start: float, cost: float) -> float:
     return start
 
 
-def _shift(counters: Sequence[Counter], by: float, now: float) -> None:
-    if by:
-        for each in counters:
-            each.shift(by, now)
+def _shift(paces: Sequence[Pace], counters: Sequence[Counter], at: float, since: float, until: float) -> None:
+    for each in counters:
+        each.shift(at, lambda start: moved(paces, start, since, until))

@@ -551,7 +551,7 @@ def test_pauses_move_the_line_of_the_late_ones():
     late = [state.begin(paces, 1, slot, NOW + 100, 1) for slot in slots]
     state.pause(NOW + 130, NOW + 100)
     assert isinstance(late[1], Slot)
-    assert state.due(late[1].start, late[1].made) == pytest.approx(NOW + 140, abs=1e-5)
+    assert state.due(paces, late[1].start, late[1].made) == pytest.approx(NOW + 140, abs=1e-5)
 
 
 def test_a_task_that_comes_much_too_late_still_runs_and_uses_one_start(app):

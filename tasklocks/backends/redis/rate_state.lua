@@ -23,6 +23,9 @@ local function plain(algorithm)
   if kind ~= algorithm or tonumber(paused) > now then
     return nil
   end
+  if shifts ~= '[]' and tonumber(string.match(shifts, '%[([^,%[]+),[^,]+,[^,]+%]%]$')) >= now then
+    return nil  -- the clock was set back
+  end
   return counted, function(new, over)
     over = math.max(over, tonumber(ends))
     redis.call(
