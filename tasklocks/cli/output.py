@@ -67,7 +67,7 @@ def ago(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
-    minutes, hours = divmod(int(seconds) // 60, 60)[::-1]
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f"{minutes} min" if hours == 0 else f"{hours} h {minutes} min"
 
 

@@ -44,9 +44,9 @@ def _in_line(place: WaiterView) -> str:
 
 def _expected(limit: LimitView, place: WaiterView) -> str:
     if place.expected_in is None:
-        return "and nobody knows yet how long this limit is usually held"
+        return "and nobody knows yet for how long a permit is usually held"
     soon = "any moment" if place.expected_in < 1 else f"in about {ago(place.expected_in)}"
-    return f"and probably starts {soon}, for it is usually held for {ago(limit.usual_hold)}"
+    return f"and it probably starts {soon}, for a permit is usually held for {ago(limit.usual_hold)}"
 
 
 def _permits(permits: int) -> str:

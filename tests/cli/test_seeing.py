@@ -91,7 +91,7 @@ def test_why_says_when_the_turn_probably_comes(tasklocks, backend):
         look(backend, f"{number}:x", "report", place=away(f"task:{number}"), info=about("make_report", number))
     first, second = (tasklocks.knows("why", number)[0]["place"] for number in ("id-2", "id-3"))
     assert 0 <= first["expected_in"] < second["expected_in"] < 5
-    assert "probably starts" in tasklocks.says("why", "id-3")
+    assert "it probably starts" in tasklocks.says("why", "id-3")
 
 
 def test_a_rate_limit_is_listed_and_shown_as_one(tasklocks, backend):
