@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tasklocks import clock
-from tasklocks.backends.base import Change, ReservesByUpdate
+from tasklocks.backends.base import RETENTION, Change, Changes, ReservesByUpdate
 from tasklocks.backends.django import CAPABILITIES, _steps
 from tasklocks.backends.django._database import Target
 from tasklocks.backends.django._ears import Ears, Listener
 from tasklocks.backends.django._links import Links
 from tasklocks.backends.django._statements import Statement
+from tasklocks.backends.several import Slots, reserving
 from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Page, Waiter
+from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Page, Refused, ReserveRequest, Waiter
 
 __all__ = ["PostgresLimits"]
 
@@ -96,14 +97,16 @@ class PostgresLimits(ReservesByUpdate):
 
     def update(self, name: str, change: Change[T]) -> T:
         """See `Backend.update`."""
-        full = _steps.full_key_of(self._prefix, name)
-        with self._links().session() as session:
-            (known,) = session.ask(_steps.read_text(_steps.key_of(full)), commit=False)
-            now, text = json.loads(known)
-            new, keep, answer = change(text or "", now)
-            write = _steps.write_text(full, new, keep) if new != (text or "") else []
-            session.ask(write, begin=False)
-            return answer
+
+        def change_it(texts: Sequence[str], now: float) -> tuple[Sequence[str], float, T]:
+            text, keep, answer = change(texts[0], now)
+            return [text], keep, answer
+
+        return self._changed([name], change_it)
+
+    def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+        """See `Backend.reserve_all`."""
+        return self._changed([request.name for request in requests], reserving(requests, RETENTION))
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
@@ -132,6 +135,19 @@ class PostgresLimits(ReservesByUpdate):
         answers = self._run(step)
         found = {number: lease for number, *lease in json.loads(answers[0])} if answers else {}
         return [_renewed(grant, found.get(number), asked_at) for number, grant in enumerate(grants)]
+
+    def _changed(self, names: Sequence[str], change: Changes[T]) -> T:
+        """Replace texts by what `change` makes of them, all at once; they are locked meanwhile."""
+        full = [_steps.full_key_of(self._prefix, name) for name in names]
+        keys = [_steps.key_of(each) for each in full]
+        with self._links().session() as session:
+            (known,) = session.ask(_steps.read_texts(keys), commit=False)
+            now, found = json.loads(known)
+            old = [(found or {}).get(key, "") for key in keys]
+            new, keep, answer = change(old, now)
+            changed = [(name, text) for name, text, was in zip(full, new, old, strict=True) if text != was]
+            session.ask([_steps.write_text(name, text, keep) for name, text in changed], begin=False)
+            return answer
 
     def _run(self, statements: Sequence[Statement]) -> list[str]:
         if next(self._count) % _PRUNE_EVERY == 0:

@@ -36,17 +36,19 @@ class _DjangoStore(Store):
     def __init__(self, target: Target, path: str) -> None:
         super().__init__(path, target.timeout)
         self._target = target
+        self._wrapper = target.wrapper()
 
     def _connected(self) -> sqlite3.Connection:
-        wrapper = self._target.wrapper()
-        wanted: dict[str, Any] = wrapper.get_connection_params()
+        self._wrapper = self._target.wrapper()
+        wanted: dict[str, Any] = self._wrapper.get_connection_params()
         # Waiting is the store's business, and so are transactions.
         db: sqlite3.Connection = sqlite3.connect(**{**wanted, "timeout": 0, "isolation_level": None})
-        for command in getattr(wrapper, "init_commands", []):  # Django >= 5.1
-            db.execute(command)
         return db
 
     def _set_up(self, db: sqlite3.Connection) -> None:
+        # Here, for others may be in the way of them, too.
+        for command in getattr(self._wrapper, "init_commands", []):  # Django >= 5.1
+            db.execute(command)
         begin_run(db, self.path, self._not_migrated)
 
     def _not_migrated(self, db: sqlite3.Connection) -> NoReturn:

@@ -22,7 +22,7 @@ __all__ = [
     "inspect",
     "key_of",
     "page",
-    "read_text",
+    "read_texts",
     "release",
     "renew",
     "version",
@@ -95,17 +95,17 @@ def inspect(key: str) -> list[Statement]:
     return _filled(["limits"], {"some": f"name = {literal(key)}", "prefix": "''"})
 
 
-def read_text(key: str) -> list[Statement]:
-    """Return the statements that read a text and keep others from it until the transaction ends."""
-    lock = _filled(["lock"], {"keys": _keys([f"text of {key}"])})
-    return [*_filled(["patience"], {}), *lock, *_filled(["read_text"], _facts(key, ""))]
+def read_texts(keys: Sequence[str]) -> list[Statement]:
+    """Return the statements that read texts and keep others from them until the transaction ends."""
+    lock = _filled(["lock"], {"keys": _keys(f"text of {key}" for key in keys)})
+    return [*_filled(["patience"], {}), *lock, *_filled(["read_texts"], {"keys": _keys(keys)})]
 
 
-def write_text(full: str, text: str, keep: float) -> list[Statement]:
+def write_text(full: str, text: str, keep: float) -> Statement:
     """Return the statement that writes a text."""
     key = key_of(full)
     facts = {"full": literal(full if full != key else None), "text": literal(text), "keep": literal(float(keep))}
-    return _filled(["write_text"], {**_facts(key, ""), **facts})
+    return Statement("write_text", {**_facts(key, ""), **facts})
 
 
 def page(table: str, prefix: str, after: int, most: int) -> list[Statement]:
