@@ -8,7 +8,8 @@ from tasklocks import RateLimit
 from tasklocks.backends import Backend
 from tasklocks.cli.access import Failed, command
 from tasklocks.cli.output import ago, say_json
-from tasklocks.overview import HolderView, look, look_at_rate
+from tasklocks.overview import look, look_at_rate
+from tasklocks.views import HolderView
 
 __all__ = ["pause", "release", "resume"]
 

@@ -13,7 +13,8 @@ from tasklocks.backends import Backend
 from tasklocks.cli.access import Failed, command
 from tasklocks.cli.output import ago, say_json, say_table, when
 from tasklocks.cli.sentences import why_text
-from tasklocks.overview import HolderView, LimitView, RateView, Row, WaiterView, find, look, look_at_rate, rows
+from tasklocks.overview import find, look, look_at_rate, rows
+from tasklocks.views import HolderView, LimitView, RateView, Row, WaiterView
 
 __all__ = ["COLUMNS", "busiest", "cells", "ls", "show", "why"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasklocks.cli.output import ago
 from tasklocks.names import escaped
-from tasklocks.overview import HolderView, LimitView, WaiterView
+from tasklocks.views import HolderView, LimitView, WaiterView
 
 __all__ = ["why_text"]
 

@@ -15,7 +15,8 @@ from tasklocks.backends import Backend
 from tasklocks.cli.access import command
 from tasklocks.cli.listing import COLUMNS, busiest, cells
 from tasklocks.cli.output import rich_table, say_json, table_text
-from tasklocks.overview import Row, rows
+from tasklocks.overview import rows
+from tasklocks.views import Row
 
 __all__ = ["watch"]
 

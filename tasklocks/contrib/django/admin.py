@@ -24,7 +24,8 @@ from tasklocks.cli.sentences import why_text
 from tasklocks.contrib.django import project
 from tasklocks.contrib.django.models import Limit
 from tasklocks.errors import TaskLocksError
-from tasklocks.overview import HolderView, LimitView, WaiterView, find, look, rows
+from tasklocks.overview import find, look, rows
+from tasklocks.views import HolderView, LimitView, WaiterView
 
 __all__ = ["LimitAdmin"]
 
