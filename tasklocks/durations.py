@@ -17,6 +17,8 @@ Duration = float | timedelta
 PauseLength = Duration | str
 """How long a pause is: a duration, or the value of an HTTP `Retry-After` header: seconds, or a date."""
 
+_LONGEST_PAUSE = 1e9  # seconds, thirty years
+
 Until = Callable[[float], float]
 """From what a clock shows now to the moment that is meant, both in seconds since the epoch."""
 
@@ -57,6 +59,8 @@ def until_when(length: PauseLength | None, until: datetime | None, *, setting: s
         length, until = _retry_after(length, setting)
     if length is not None:
         whole = seconds(length, setting=setting)
+        if whole > _LONGEST_PAUSE:
+            raise ConfigurationError(f"{setting} must be at most {_LONGEST_PAUSE:g} s, not {whole:g} s")
         return lambda now: now + whole
     if not isinstance(until, datetime) or until.utcoffset() is None:
         raise ConfigurationError(f"{setting}: until must be a datetime with a time zone, not {until!r}")

@@ -14,7 +14,7 @@ from tasklocks.backends.base import RETENTION
 from tasklocks.durations import Duration, PauseLength, Until, seconds, until_when
 from tasklocks.errors import ConfigurationError, LockBusy, LockTimeout
 from tasklocks.names import check_name
-from tasklocks.rates import RateState, parse_rate
+from tasklocks.rates import LONGEST_SHARE, RateState, parse_rate
 from tasklocks.semaphore import connected
 from tasklocks.types import Algorithm, Pace, Refused, ReserveRequest, Slot
 
@@ -153,7 +153,10 @@ def paces_of(
     rates = [rate] if isinstance(rate, str) else list(rate) if isinstance(rate, Sequence) else [rate]
     if not rates:
         raise ConfigurationError(f"{where}: no rate is given")
-    return tuple(Pace(*parse_rate(each, f"{where}: rate"), burst, algorithm, zone) for each in rates)
+    paces = tuple(Pace(*parse_rate(each, f"{where}: rate"), burst, algorithm, zone) for each in rates)
+    if burst is not None and burst > (most := min(map(_most, paces))):
+        raise ConfigurationError(f"{where}: burst must be at most {most:g} with this rate, not {burst!r}")
+    return paces
 
 
 def check_cost(cost: Any, paces: Sequence[Pace], where: str) -> float:
@@ -161,7 +164,7 @@ def check_cost(cost: Any, paces: Sequence[Pace], where: str) -> float:
     if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not 0 < cost < math.inf:
         raise ConfigurationError(f"{where}: cost must be a number above 0, not {cost!r}")
     for pace in paces:
-        most = pace.limit if pace.algorithm != "gcra" else math.inf if pace.burst is None else pace.burst
+        most = pace.limit if pace.algorithm != "gcra" else pace.burst or _most(pace)
         if cost > most:
             raise ConfigurationError(f"{where}: a start that costs {cost:g} can never be, {most:g} are allowed at once")
     return float(cost)
@@ -225,6 +228,11 @@ def _change(backend: Backend, name: str, step: Callable[[RateState, float], None
         return state.written(), state.lasts(now) + RETENTION, None
 
     backend.update(name, change)
+
+
+def _most(pace: Pace) -> float:
+    """Return what its rate gives in the longest time that anybody can mean."""
+    return LONGEST_SHARE * pace.limit / pace.period
 
 
 def _check_burst(burst: Any, algorithm: Algorithm, where: str) -> None:

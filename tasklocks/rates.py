@@ -18,12 +18,16 @@ from tasklocks.counters import Counter, counter, moved
 from tasklocks.errors import ConfigurationError
 from tasklocks.types import Pace, Refused, Slot
 
-__all__ = ["RateState", "parse_rate"]
+__all__ = ["LONGEST_SHARE", "RateState", "parse_rate"]
 
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)", re.ASCII)
 _SHIFTS_KEPT = 50
 # Of the fields in the text, the one that may be long last: scripts read what is before it, and then a part of it.
 _ORDER = ("paused_until", "shifts", "late", "owed", "ends", "algorithm", "counted")
+LONGEST_SHARE = 1e9
+"""Seconds, thirty years: what is put off for longer is never."""
+
+_SHORTEST_SHARE = 1e-12  # seconds; of bytes there may be many
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "month": 31 * 86400.0}
 
 
@@ -41,7 +45,13 @@ def parse_rate(rate: str, where: str) -> tuple[float, float]:
     limit, period = float(found[1]), float(found[2] or 1) * _UNITS[found[3]]
     if limit <= 0 or period <= 0:
         raise ConfigurationError(f"{where}: nothing could ever start at the rate {rate!r}")
+    if not _SHORTEST_SHARE <= period / limit <= LONGEST_SHARE:
+        raise ConfigurationError(f"{where}: no clock can keep the rate {_short(rate)}")
     return limit, period
+
+
+def _short(rate: str) -> str:
+    return repr(rate if len(rate) < 40 else f"{rate[:20]}...{rate[-10:]}")
 
 
 @dataclass(slots=True)

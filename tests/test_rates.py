@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -43,7 +44,25 @@ def test_rates_are_read(rate, expected):
     assert parse_rate(rate, "here") == expected
 
 
-@pytest.mark.parametrize("rate", ["0/s", "-1/m", "10/fortnight", "", "10", "/s", "ten/s", "1/0s", None, 5, "1e9/s"])
+NO_RATES = ["0/s", "-1/m", "10/fortnight", "", "10", "/s", "ten/s", "1/0s", "1/-5s", "1e9/s", "1 000/s", "٣/s", "nan/s"]
+NO_RATES += ["inf/s", "1/infs", "9" * 400 + "/s", "1/" + "9" * 400 + "s", "1/99999999d", "0.0000000000000000001/s"]
+NO_RATES += [
+    "99999999999999/s",
+    None,
+    5,
+    True,
+    math.nan,
+    math.inf,
+    b"1/s",
+    [],
+    [None],
+    ["1/s", ""],
+    [["1/s"]],
+    {"1/s": 1},
+]
+
+
+@pytest.mark.parametrize("rate", NO_RATES, ids=lambda rate: repr(rate)[:30])
 def test_a_bad_rate_is_refused_with_what_it_is_for(rate):
     with pytest.raises(ConfigurationError, match="rate limit 'partner'"):
         RateLimit("partner", rate, backend="memory://")
@@ -53,6 +72,12 @@ def test_a_bad_rate_is_refused_with_what_it_is_for(rate):
     ("options", "message"),
     [
         ({"burst": 0}, "burst"),
+        ({"burst": -1}, "burst"),
+        ({"burst": math.nan}, "burst"),
+        ({"burst": math.inf}, "burst"),
+        ({"burst": 1e300}, "burst must be at most"),
+        ({"burst": True}, "burst"),
+        ({"burst": "3"}, "burst"),
         ({"burst": 3, "algorithm": "sliding"}, "burst"),
         ({"algorithm": "leaky"}, "algorithm"),
         ({"timezone": "Europe/Nowhere"}, "time zone"),
@@ -69,7 +94,7 @@ def test_a_cost_that_can_never_start_is_refused(algorithm):
         RateLimit("partner", "5/s", algorithm=algorithm, backend="memory://").reserve(6)
     with pytest.raises(ConfigurationError, match="can never be"):
         RateLimit("partner", "5/s", burst=3, backend="memory://").reserve(4)
-    for cost in (0, -1, float("nan"), True, "1"):
+    for cost in (0, -1, math.nan, math.inf, 1e300, True, "1", None):
         with pytest.raises(ConfigurationError, match="cost"):
             RateLimit("partner", "5/s", backend="memory://").reserve(cost)
 

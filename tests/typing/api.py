@@ -7,7 +7,7 @@ that must be found: strict mode complains of an ignore that nothing needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import tenacity
@@ -27,7 +27,9 @@ from tasklocks import (
     connect,
     current_lease,
     locked,
+    pause,
     rate_limited,
+    resume,
 )
 from tasklocks.backends import Backend
 
@@ -60,11 +62,16 @@ def call_partner(customer: str, points: int = 1) -> bool:
     if (lease := current_lease()) is not None:
         lease.pause(timedelta(seconds=30))
         lease.pause(1.5, "partner")
+        lease.pause(name="partner", until=datetime.now(timezone.utc))
+        lease.pause("120")
     return bool(customer)
 
 
 assert_type(call_partner("a", 2), bool)
 call_partner(7)  # type: ignore[arg-type]
+pause("partner", until=datetime.now(timezone.utc))
+resume("partner", backend="memory://")
+pause("partner", until=5.0)  # type: ignore[arg-type]
 rate_limited("partner", 5)  # type: ignore[arg-type]
 rate_limited("partner", "5/s", on_busy="sleep")  # type: ignore[arg-type]
 rate_limited("partner", lambda: "5/s", on_backend_error="run", algorithm="fixed", timezone="UTC")
