@@ -22,17 +22,27 @@ class ZooKeeperServer(Server):
     Args:
         folder: where its data and its log go.
         number: which of an ensemble it is.
-        members: the lines of its configuration that name all of an ensemble; empty: it is alone.
+        settings: further lines of its configuration, as those that name all members of an ensemble.
         idle_check: seconds between two looks for nodes that go by themselves when they are empty.
+        properties: of the Java machine.
     """
 
     program = "java"
 
-    def __init__(self, folder: Path, number: int = 1, members: Sequence[str] = (), *, idle_check: float = 60.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        number: int = 1,
+        settings: Sequence[str] = (),
+        *,
+        idle_check: float = 60.0,
+        properties: Sequence[str] = (),
+    ) -> None:
         super().__init__(folder)
         self.idle_check = idle_check
         self.number = number
-        self.members = members
+        self.settings = settings
+        self.properties = properties
 
     @classmethod
     def installed(cls) -> bool:
@@ -51,7 +61,7 @@ class ZooKeeperServer(Server):
             f"tickTime=500\ninitLimit=20\nsyncLimit=10\ndataDir={data}\n"
             f"clientPort={self.port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n"
             "minSessionTimeout=1000\nmaxSessionTimeout=60000\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n"
-            + "".join(f"{member}\n" for member in self.members)
+            + "".join(f"{line}\n" for line in self.settings)
         )
         (self.folder / "logback.xml").write_text("<configuration/>")
         return [
@@ -61,6 +71,7 @@ class ZooKeeperServer(Server):
             f"-Dznode.container.checkIntervalMs={self.idle_check * 1000:.0f}",
             # Nobody pulls a plug here: what a killed server wrote is in the system's cache.
             "-Dzookeeper.forceSync=no",
+            *(f"-D{each}" for each in self.properties),
             "-cp",
             f"{self.folder}:/etc/zookeeper/conf:{_JARS}/*",
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",

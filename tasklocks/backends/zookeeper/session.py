@@ -5,13 +5,10 @@ Requests go past kazoo's methods, which send one at a time and know no container
 
 from __future__ import annotations
 
-import logging
 import re
-import select
 from collections.abc import Callable
 from typing import Any
 
-from kazoo.client import KazooClient
 from kazoo.exceptions import (
     AuthFailedError,
     BadVersionError,
@@ -22,8 +19,9 @@ from kazoo.exceptions import (
     NotEmptyError,
     RolledBackError,
     RuntimeInconsistency,
+    SessionClosedRequireSaslError,
 )
-from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.serialization import (
     CheckVersion,
     Create,
@@ -37,10 +35,10 @@ from kazoo.protocol.serialization import (
     Transaction,
 )
 from kazoo.protocol.states import KeeperState
-from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from tasklocks import clock
+from tasklocks.backends.zookeeper.client import CreateContainer, client_for
 from tasklocks.backends.zookeeper.nodes import epoch_of
 from tasklocks.backends.zookeeper.url import Settings
 from tasklocks.errors import BackendRefused, BackendUnavailable
@@ -53,31 +51,6 @@ _CLOCK_AGE = (
     30.0  # seconds after which the server is asked for its time again; clocks drift by less than a ms meanwhile
 )
 _GIVEN_UP_FOR = 0.5  # seconds after a wait in vain in which no other step waits for the connection
-
-
-class _CreateContainer(Create2):  # type: ignore[misc]
-    """A node that the server removes some time after its last child; kazoo has no name for it."""
-
-    type = 19
-
-
-class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
-    """kazoo's threads, with waits that cost one system call; kazoo's own make a selector for each."""
-
-    def select(self, *sockets_and_timeout: Any) -> Any:
-        """Wait until one of the sockets is ready."""
-        try:
-            return select.select(*sockets_and_timeout)
-        except ValueError:
-            # A socket's number is beyond what `select` can take.
-            return super().select(*sockets_and_timeout)
-
-
-def _quiet_logger() -> logging.Logger:
-    """Return the client's logger: without its debug lines, which show credentials, nor its many infos."""
-    logger = logging.getLogger("tasklocks.zookeeper")
-    logger.setLevel(logging.WARNING)
-    return logger
 
 
 class Session:
@@ -100,14 +73,7 @@ class Session:
         """Which leader's clock the server's time is."""
         self._server_time, self._told_at = 0.0, -_CLOCK_AGE
         self._given_up_at = -_GIVEN_UP_FOR
-        self._client = KazooClient(
-            hosts=settings.hosts,
-            timeout=settings.session_timeout,
-            handler=_Handler(),
-            connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=1.0),
-            logger=_quiet_logger(),
-            **settings.client,
-        )
+        self._client = client_for(settings)
         self._connected = self._client.start_async()
 
     @property
@@ -118,14 +84,13 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether it can still come to life; not after refused credentials."""
-        if self._client.client_state == KeeperState.CLOSED:
-            # So kazoo also calls a client that is about to connect for the first time, while other threads wait for it.
-            thread = self._client._connection._connection_routine
-            return thread is not None and bool(thread.is_alive())
-        return bool(self._client.client_state != KeeperState.AUTH_FAILED)
+        thread = self._client._connection._connection_routine
+        return thread is not None and bool(thread.is_alive()) and self._client.client_state != KeeperState.AUTH_FAILED
 
     def version(self) -> str:
         """Return the version of the server; empty if it does not answer to four letter words."""
+        if self._client.use_ssl:
+            return ""  # kazoo takes the port for the host's name there
         try:
             told = self._client.command(b"srvr")
         except (KazooException, OSError):
@@ -169,7 +134,7 @@ class Session:
 
     def container(self, path: str, content: bytes = b"") -> Any:
         """A node that goes by itself when its last child is gone."""
-        return _CreateContainer(path, content, self._acl, _CONTAINER)
+        return CreateContainer(path, content, self._acl, _CONTAINER)
 
     def together(self, *requests: Any) -> Any:
         """All of the requests or none; answers a list that `failure` understands."""
@@ -267,13 +232,18 @@ class Session:
         what = f"ZooKeeper at {self._settings.hosts}"
         if isinstance(error, AuthFailedError) or self._client.client_state == KeeperState.AUTH_FAILED:
             return BackendRefused(f"{what} refuses the user or the password of the URL")
+        if isinstance(error, SessionClosedRequireSaslError):
+            return BackendRefused(f"{what} wants a user, a password and sasl_mechanism=DIGEST-MD5 in the URL")
         if isinstance(error, NoAuthError):
             return BackendRefused(
                 f"{what} does not let this user read and write below {self.root}; "
                 "what is there was made with another user or password"
             )
         if isinstance(error, KazooTimeoutError):
-            return BackendUnavailable(f"{what} did not answer within {self._settings.timeout:g} s")
+            trouble = self._client._connection.trouble
+            return BackendUnavailable(
+                f"{what} did not answer within {self._settings.timeout:g} s{trouble and ': '}{trouble}"
+            )
         return BackendUnavailable(f"{what} did not answer: {type(error).__name__}")
 
 

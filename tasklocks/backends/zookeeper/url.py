@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -81,6 +82,8 @@ def _chroot(path: str) -> str:
 
 
 def _login(credentials: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    if not given.keys().isdisjoint(("sasl_options", "sasl_mechanism")) and find_spec("puresasl") is None:
+        raise ConfigurationError("zookeeper://: SASL needs one more package: pip install 'kazoo[sasl]'")
     if "sasl_options" in given:
         return {"sasl_options": dict(given["sasl_options"])}
     if not credentials:
