@@ -67,6 +67,12 @@ def paced_fast(name: str) -> str:
     return _ran(name)
 
 
+@app.task(acks_late=True)
+@rate_limited("{name}", "50/s")
+def paced_for_long(name: str, tag: Any = None) -> str:
+    return _ran(name, tag=tag)
+
+
 @app.task
 @rate_limited("{name}", "200/s")
 def busy(name: str) -> str:

@@ -46,6 +46,10 @@ class Record:
         found = [fact for fact in map(_parsed, lines) if fact["kind"] == kind and fact["key"] == key]
         return sorted(found, key=lambda fact: fact["at"])
 
+    def facts_of(self, kind: str) -> list[dict[str, Any]]:
+        """All facts of a kind, as they were written."""
+        return [fact for fact in map(_parsed, self.path.read_text().splitlines()) if fact["kind"] == kind]
+
     def count(self, kind: str, key: str) -> int:
         return len(self.facts(kind, key))
 
