@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from base64 import b64decode, b64encode
+from contextlib import ExitStack, closing
 
 import pytest
 import trustme
@@ -34,6 +35,13 @@ def backend(server):
     connected = EtcdBackend(server.url)
     yield connected
     connected.close()
+
+
+@pytest.fixture
+def opened():
+    """Makes backends with clients of their own, and closes them."""
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(closing(EtcdBackend(url)))
 
 
 # One round trip a step.
@@ -91,6 +99,26 @@ def test_what_a_release_costs_does_not_grow_with_the_line(server):
         backend.close()
     holder.close()
     assert max(costs) <= 5
+
+
+def test_who_was_served_knows_whom_to_tell_when_it_leaves(server, opened):
+    holder, last = opened(server.url), opened(server.url)
+    with Relay(server.port) as relay, Line(last) as lasts:
+        middle = opened(f"etcd://127.0.0.1:{relay.port}")
+        with Line(middle) as middles:
+            spent = 0
+            for number in range(20):
+                name = f"limit-{number}"
+                taken(holder, "holder", name)
+                second, third = middles.join("second", name), lasts.join("third", name)
+                holder.release(name, "holder")
+                assert second.hears()
+                before = relay.requests
+                middle.release(name, "second")
+                spent += relay.requests - before
+                assert third.hears()
+    # With a look at the line first, it would be two each. A sign of life may go the same way now and then.
+    assert 20 <= spent <= 30
 
 
 # What is in the keys.

@@ -7,43 +7,47 @@ only saves time: the line itself is the truth, and a waiter looks at it now and 
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from tasklocks import clock
-from tasklocks.backends.etcd.keys import written
+from tasklocks.backends.etcd import news
+from tasklocks.backends.etcd.line import Line
 from tasklocks.backends.etcd.ops import Compare, EtcdError, Put, Range, Transport, Txn, Watched
 from tasklocks.errors import TaskLocksError
 from tasklocks.types import Busy, Grant
 
-__all__ = ["Ears", "Listener", "message"]
+__all__ = ["Ears", "Listener"]
 
 _PAUSE = 0.2
 _UNUSED = 30.0  # seconds without a listener after which the watch is ended
 
-Served = Callable[[str, str, int], Grant | None]
-"""Note that the entry of an owner of a limit, made at a revision, holds permits; return its lease, if it is known."""
 
-Live = Callable[[Grant], bool]
-"""Whether a lease that was pushed has not been given back since."""
+class Knowledge(Protocol):
+    """What this process knows of limits and of its waiters there."""
+
+    def served(self, name: str, owner: str, create: int) -> Grant | None:
+        """Note that the entry of an owner, made at a revision, holds permits; return its lease, if it is known."""
+
+    def is_live(self, grant: Grant) -> bool:
+        """Return whether a lease of this process has not been given back."""
+
+    def learn(self, name: str, line: Line) -> None:
+        """Take over what another process knows of a limit."""
+
 
 _logger = logging.getLogger("tasklocks")
-
-
-def message(served: list[tuple[str, str, int]]) -> bytes:
-    """Return what is written into an ear: name, owner and revision of each entry that was served."""
-    return written([list(each) for each in served])
 
 
 class Listener:
     """Wakes one waiter."""
 
-    def __init__(self, address: str, live: Live, close: Callable[[], None]) -> None:
+    def __init__(self, address: str, is_live: Callable[[Grant], bool], close: Callable[[], None]) -> None:
         self.address = address
-        self._live = live
+        self._is_live = is_live
         self._close = close
         self._news = threading.Event()
         self._grant: Grant | None = None
@@ -54,7 +58,7 @@ class Listener:
         self._news.clear()
         grant, self._grant = self._grant, None
         # The word may be about an earlier wait of the same owner, which gave up.
-        return grant if grant is not None and self._live(grant) else None
+        return grant if grant is not None and self._is_live(grant) else None
 
     def wake(self, grant: Grant | None = None) -> None:
         """Let it look, or take `grant`."""
@@ -73,20 +77,18 @@ class Ears:
         transport: to etcd.
         key: returns the key at which the process of a given name hears.
         session: returns the etcd lease that the key ends with.
-        served: see `Served`.
-        live: see `Live`.
+        knowledge: is told what is heard.
     """
 
     def __init__(
-        self, transport: Transport, key: Callable[[str], bytes], session: Callable[[], int], served: Served, live: Live
+        self, transport: Transport, key: Callable[[str], bytes], session: Callable[[], int], knowledge: Knowledge
     ) -> None:
         self.address = secrets.token_hex(8)
         self.key = key(self.address)
         self.lease = 0
         self._transport = transport
         self._session = session
-        self._served = served
-        self._live = live
+        self._knowledge = knowledge
         self._lock = threading.Lock()
         self._listeners: dict[str, Listener] = {}
         self._unused_since = clock.now()
@@ -95,7 +97,7 @@ class Ears:
 
     def listener(self, owner: str) -> Listener:
         """Return an ear for `owner`."""
-        listener = Listener(self.address, self._live, lambda: self._discard(owner))
+        listener = Listener(self.address, self._knowledge.is_live, lambda: self._discard(owner))
         with self._lock:
             self._listeners[owner] = listener
             if self._stopping is None:
@@ -109,7 +111,7 @@ class Ears:
 
     def tell(self, name: str, owner: str, create: int) -> None:
         """Let a waiter of this process know that it was served."""
-        grant, listener = self._served(name, owner, create), self._listeners.get(owner)
+        grant, listener = self._knowledge.served(name, owner, create), self._listeners.get(owner)
         if listener is not None:
             listener.wake(grant)
 
@@ -183,15 +185,19 @@ class Ears:
 
     def _listen(self, start: int, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            for news in self._transport.watch(self.key, start):
-                if stopping.is_set() or (news is not None and news.value is None):
+            for watched in self._transport.watch(self.key, start):
+                if stopping.is_set() or (watched is not None and watched.value is None):
                     return  # the key is gone with its session
-                if news is not None:
-                    start = news.revision + 1
-                    self._hear(news)
+                if watched is not None:
+                    start = watched.revision + 1
+                    self._hear(watched)
 
-    def _hear(self, news: Watched) -> None:
-        for each in json.loads(news.value or b"[]"):
-            match each:
-                case [str(name), str(owner), int(create)]:
-                    self.tell(name, owner, create)
+    def _hear(self, watched: Watched) -> None:
+        word = news.read(watched.value or b"[]")
+        if word is None:
+            # Of another version, perhaps.
+            self._wake_all()
+            return
+        self._knowledge.learn(word.name, word.line)
+        for owner, create in word.served:
+            self.tell(word.name, owner, create)

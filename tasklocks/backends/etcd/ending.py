@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from tasklocks import clock
 from tasklocks.backends.base import moving_average
-from tasklocks.backends.etcd.ears import message
 from tasklocks.backends.etcd.keys import CLOSED, Entry, LimitKeys, Usual
 from tasklocks.backends.etcd.line import Line, newly_served
 from tasklocks.backends.etcd.mine import Mine
+from tasklocks.backends.etcd.news import message
 from tasklocks.backends.etcd.ops import Compare, Delete, KeyValue, Op, Put, Range, Txn, prefix_end
 from tasklocks.backends.etcd.store import Store, sorted_out
 
@@ -44,36 +44,40 @@ def release(store: Store, name: str, owner: str, keep: float) -> bool:
 def _guessing(store: Store, name: str, owner: str, mine: Mine | None) -> bool | Line:
     """Delete an entry as cheaply as may be: by what was known, by what is known now, and then in any case."""
     known = store.known(name)
-    if mine is not None and [(each.create, each.closed) for each in known.entries] == [(mine.create, False)]:
+    if mine is not None and _is_alone(known, mine):
         line = _alone(store, mine)
     else:
-        line = _without(store, name, owner, mine, _served_by(known, owner))
+        line = _without(store, name, owner, mine, known)
     for again in (True, False):
         if isinstance(line, bool) or line.own is None or line.own.closed:
             return line
-        line = _without(store, name, owner, mine, _served_by(line, owner) if again else [])
+        line = _without(store, name, owner, mine, line if again else Line())
     return line
 
 
-def _without(store: Store, name: str, owner: str, mine: Mine | None, guess: Sequence[Entry]) -> bool | Line:
-    """Delete an entry and tell those who are served by that; return whether it held permits.
+def _without(store: Store, name: str, owner: str, mine: Mine | None, known: Line) -> bool | Line:
+    """Delete an entry and tell those who are served by that, as far as that is known; return whether it held permits.
 
-    If the guess of who that is was wrong, or there is no such entry, nothing is done: return the line instead.
+    If what is known is wrong, or there is no such entry, nothing is done: return the line instead.
     """
-    told = [each for each in guess if each.ear != store.ears.address]
+    told = [each for each in _served_by(known, owner) if each.ear != store.ears.address]
     key, reads = store.keys.limit(name).entry(owner), store.reads(name, owner, 0)
-    compare = (Compare(key, "value", "LESS", CLOSED), *_guards(store, name, told))
+    compare = (Compare(key, "value", "LESS", CLOSED), *_guards(store, name, told, known))
     before = () if mine is not None else (Range(key),)
-    writes = (Delete(key), *_usual(store, name, mine), *_news(store, name, told))
+    writes = (Delete(key), *_usual(store, name, mine), *_news(store, name, told, _left_by(known, owner)))
     reply = store.transport.txn(Txn(compare, (*before, *writes, *reads), reads))
     line = store.read(name, owner, reply, reads)
     if not reply.deleted:
         return line
     store.table.drop(name, owner)
     entry = _as_entry(mine) if mine is not None else Entry.read(reply.rows[0].kvs[0])
-    known = {each.create for each in told}
-    tell(store, name, [each for each in newly_served(line, [entry]) if each.create not in known])
+    heard = {each.create for each in told}
+    tell(store, name, [each for each in newly_served(line, [entry]) if each.create not in heard])
     return (mine is not None and mine.taken_at is not None) or _held(line, entry)
+
+
+def _is_alone(line: Line, mine: Mine) -> bool:
+    return line.total == 1 and [(each.create, each.closed) for each in line.entries] == [(mine.create, False)]
 
 
 def _alone(store: Store, mine: Mine) -> bool | Line:
@@ -172,7 +176,7 @@ def tell(store: Store, name: str, served: Sequence[Entry]) -> None:
 
 
 def _write_news(store: Store, name: str, served: Sequence[Entry]) -> None:
-    reply = store.transport.txn(Txn(_ears_open(store, served), _news(store, name, served)))
+    reply = store.transport.txn(Txn(_ears_open(store, served), _news(store, name, served, store.known(name))))
     if not reply.done and len(served) > 1:
         # One of them is dead, and its key is gone.
         for entry in served:
@@ -193,16 +197,24 @@ def _served_by(line: Line, owner: str) -> list[Entry]:
     leaving = [entry for entry in line.entries if entry.owner == owner]
     if not leaving or line.revision == 0:
         return []
-    rest = tuple(entry for entry in line.entries if entry.owner != owner)
-    served = newly_served(replace(line, entries=rest), leaving)
+    served = newly_served(_left_by(line, owner), leaving)
     return [entry for entry in served if entry.ear][:_AT_ONCE]
 
 
-def _guards(store: Store, name: str, told: Sequence[Entry]) -> tuple[Compare, ...]:
-    """What must hold for the guess to be right."""
+def _left_by(line: Line, owner: str) -> Line:
+    """Return the line without an owner.
+
+    It counts as read when `line` was: who leaves only frees permits.
+    """
+    rest = tuple(entry for entry in line.entries if entry.owner != owner)
+    return replace(line, entries=rest, total=line.total - len(line.entries) + len(rest), own=None)
+
+
+def _guards(store: Store, name: str, told: Sequence[Entry], line: Line) -> tuple[Compare, ...]:
+    """What must hold for the guess that was made of `line` to be right."""
     if not told:
         return ()
-    keys, line = store.keys.limit(name), store.known(name)
+    keys = store.keys.limit(name)
     unchanged = Compare(keys.capacity, "mod", "EQUAL", line.capacity.mod)
     there = tuple(Compare(keys.entry(each.owner), "create", "EQUAL", each.create) for each in told)
     return (unchanged, *there, *_ears_open(store, told))
@@ -212,12 +224,12 @@ def _ears_open(store: Store, served: Sequence[Entry]) -> tuple[Compare, ...]:
     return tuple(Compare(store.keys.ear(ear), "create", "GREATER", 0) for ear in {each.ear for each in served})
 
 
-def _news(store: Store, name: str, served: Sequence[Entry]) -> tuple[Op, ...]:
-    by_ear: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+def _news(store: Store, name: str, served: Sequence[Entry], line: Line) -> tuple[Op, ...]:
+    by_ear: dict[str, list[Entry]] = defaultdict(list)
     for entry in served:
-        by_ear[entry.ear].append((name, entry.owner, entry.create))
+        by_ear[entry.ear].append(entry)
     # A key of another process must end with that process, so it keeps its lease.
-    return tuple(Put(store.keys.ear(ear), message(told), keep_lease=True) for ear, told in by_ear.items())
+    return tuple(Put(store.keys.ear(ear), message(name, told, line), keep_lease=True) for ear, told in by_ear.items())
 
 
 def _usual(store: Store, name: str, mine: Mine | None) -> tuple[Op, ...]:

@@ -69,11 +69,6 @@ class Table:
         """Return what `owner` has of a limit, as far as this process knows."""
         return self._limits.get(name, {}).get(owner)
 
-    def has(self, grant: Grant) -> bool:
-        """Return whether a lease has not been given back."""
-        mine = self.find(grant.name, grant.owner)
-        return mine is not None and mine.token == grant.fencing_token
-
     def add(self, mine: Mine) -> bool:
         """Note an entry; return whether news of its permits came before it was noted."""
         with self._lock:

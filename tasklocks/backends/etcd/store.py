@@ -83,7 +83,7 @@ class Store:
         self.table = Table()
         self.base = Base(self.transport, keys.base)
         self.sessions = Sessions(self.transport, self._in_use, self._beat)
-        self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self.served, self.table.has)
+        self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self)
         self.texts = Texts(self.transport, self.sessions)
         self.each_beat: Callable[[], None] = lambda: None
         self._lines: OrderedDict[str, Line] = OrderedDict()
@@ -114,6 +114,17 @@ class Store:
         if len(self._lines) > _REMEMBERED:
             self._lines.popitem(last=False)
         return line
+
+    def is_live(self, grant: Grant) -> bool:
+        """Return whether a lease of this process has not been given back."""
+        mine = self.table.find(grant.name, grant.owner)
+        return mine is not None and mine.token == grant.fencing_token
+
+    def learn(self, name: str, line: Line) -> None:
+        """Take over what another process knows of a limit, unless it is older."""
+        known = self.known(name)
+        if line.revision > known.revision:
+            self.remember(name, replace(line, aways=known.aways, aways_total=known.aways_total))
 
     def known(self, name: str) -> Line:
         """Return what was known of a limit last."""
