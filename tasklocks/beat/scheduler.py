@@ -30,6 +30,7 @@ __all__ = ["LeaderScheduler"]
 _LOOK = 1.0  # seconds: a leader looks at its lease, a standby at who leads, at least so often
 _PAUSE = 0.5  # seconds, while the backend does not answer
 _IDLE = 0.01  # seconds without anything due, in which there is time to write down what was sent
+_UNWRITTEN = 0.5  # seconds of sends that are not written down, at most, however busy it is
 _ASTRAY = 60.0
 """Seconds by which a leader's clock may differ from that of its backend, if there is somebody else who could lead."""
 
@@ -69,7 +70,7 @@ class LeaderScheduler:
         self._waited_for_old_leader = False
         self._waited_for_better_clock = False
         self._ticking = False
-        self._looked = -math.inf
+        self._looked = self._wrote = -math.inf
 
     @property
     def schedule(self) -> Mapping[str, Any]:
@@ -205,7 +206,7 @@ class LeaderScheduler:
         gate.catch_up()
         interval = float(self._inner.tick())
         gate.look_again()
-        if interval > _IDLE and gate.trouble is None:
+        if gate.trouble is None and (interval > _IDLE or clock.now() > self._wrote + _UNWRITTEN):
             self._write_down()
         return interval
 
@@ -220,6 +221,7 @@ class LeaderScheduler:
         return min(interval, _LOOK)
 
     def _write_down(self) -> None:
+        self._wrote = clock.now()
         try:
             self._book.flush()
         except (BackendUnavailable, LeaseLost) as error:

@@ -77,6 +77,18 @@ _MULTIBEAT = {
 }
 
 PEERS = [
+    # On the same footing as the two of them that use Django's tables.
+    Contender(
+        "tasklocks",
+        "ttl 10 s, django",
+        "tasklocks.beat:LeaderScheduler",
+        LEADS,
+        STANDS_BY,
+        patience=30,
+        conf={"tasklocks_beat_ttl": 10.0, "tasklocks_beat_scheduler": "django"},
+        app=DJANGO_APP,
+        times=_FEW,
+    ),
     Contender(
         "celery-redbeat",
         "default",

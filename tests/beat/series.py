@@ -163,11 +163,13 @@ def outcome(field: Field, takeovers: Sequence[Takeover], whole: tuple[float, flo
     ticks = field.ticks
     doubtful = Counter(_IN_DOUBT.findall(field.logs_in_full()))
     gone = Counter(lost(ticks, takeovers, *whole))
+    close = {name: found for name, sent in _by_entry(ticks).items() if (found := too_close(name, sent))}
+    print(f"again: {field.twice()}, {close}; gone: {gone}; takeovers: {takeovers}")
     beyond = (gone - doubtful).total()
     return Outcome(
         times=len(takeovers),
         ticks=len(ticks),
-        twice=len(field.twice()) + sum(len(too_close(name, sent)) for name, sent in _by_entry(ticks).items()),
+        twice=len(field.twice()) + sum(map(len, close.values())),
         lost=beyond,
         in_doubt=doubtful.total(),
         in_doubt_lost=gone.total() - beyond,

@@ -372,6 +372,16 @@ def test_claims_that_were_not_used_are_given_back_at_the_end(stage):
     assert len(ran) == len(stage.sent()) == ticks + 1
 
 
+def test_a_beat_that_is_never_idle_writes_down_all_the_same_what_it_has_sent(stage):
+    book = Book(connect(stage.locks), "celery-beat")
+    book.open(1)
+    book.add({f"entry{n}": round(time.time() - 3600) * 1_000_000 for n in range(40)})
+    beat = stage.scheduler(always={"every": 0.001}, **{f"entry{n}": {"every": 600.0} for n in range(40)})
+    run(beat, 2.0)
+    book.look()
+    assert [name for name, each in book.runs().items() if name != "always" and not each.sent] == []
+
+
 def test_an_entry_that_must_not_overlap_waits_for_its_run(stage):
     beat = stage.scheduler(entry={"every": 0.1, "options": {"overlap": "skip"}})
     run(beat, 0.8)
