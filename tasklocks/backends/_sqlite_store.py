@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,11 +62,12 @@ class Store:
 
     def write(self, work: Callable[[sqlite3.Cursor, float], T]) -> T:
         """Return `work(cursor, now)`, done in one transaction that no other one overlaps."""
-        return self._step("BEGIN IMMEDIATE", work)
+        return self._step(["BEGIN IMMEDIATE"], work)
 
     def read(self, work: Callable[[sqlite3.Cursor, float], T]) -> T:
         """Return `work(cursor, now)`, which sees the database as it was at one moment."""
-        return self._step("BEGIN", work)
+        # The first look takes the lock for reading, and waits for it where a commit is in the way.
+        return self._step(["BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1"], work)
 
     def close(self) -> None:
         """Close the connection; the next step opens it again."""
@@ -86,12 +87,13 @@ class Store:
             self._paused = False
             self._lock.release()
 
-    def _step(self, begin: str, work: Callable[[sqlite3.Cursor, float], T]) -> T:
+    def _step(self, begin: Sequence[str], work: Callable[[sqlite3.Cursor, float], T]) -> T:
         deadline = clock.now() + self.timeout
         with self._lock:
             try:
                 cursor = self._ready(deadline)
-                self._patiently(cursor.execute, begin, deadline)
+                for statement in begin:
+                    self._patiently(cursor.execute, statement, deadline)
                 answer = work(cursor, clock.now())
                 # Without a log of its own, as in a file of somebody else's, a commit waits for who is reading.
                 self._patiently(cursor.execute, "COMMIT", deadline)

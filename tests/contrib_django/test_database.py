@@ -93,6 +93,30 @@ def test_on_sqlite_a_thread_that_waits_for_itself_is_told_so(new_database):
     connections[alias].close()
 
 
+def test_on_sqlite_who_looks_waits_for_who_writes(new_database):
+    alias = new_database("sqlite")
+    backend = connect(f"django://{alias}")
+    taken(backend, "mine")
+    over = threading.Event()
+
+    def write() -> None:
+        for turn in range(300):
+            taken(connect(f"django://{alias}?timeout=20"), f"{turn}", "another")
+            connect(f"django://{alias}?timeout=20").release("another", f"{turn}")
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    looks = 0
+    while not over.is_set():
+        looks += len(backend.inspect("limit").holders)
+    writer.join()
+    assert looks > 0
+    connect(f"django://{alias}?timeout=20").close()
+    backend.close()
+    connections[alias].close()
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_missing_tables_are_named_with_what_makes_them(request, tmp_path, kind):
     if kind == "sqlite":
