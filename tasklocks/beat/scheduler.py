@@ -56,7 +56,7 @@ class LeaderScheduler:
         self.app = app
         self.max_interval = max_interval or _LOOK
         self._options = {"app": app, "max_interval": max_interval, **options}
-        self._class = symbol_by_name(settings.scheduler, dict(load_extension_class_names(_ALIASES)))  # type: ignore[no-untyped-call]
+        self._class = symbol_by_name(settings.scheduler, dict(load_extension_class_names(_ALIASES)))
         self._name = settings.name
         self._ttl = settings.ttl
         self._backend = settings_of(app).backend(None, "beat")
