@@ -74,7 +74,7 @@ class _Sliding:
     def __init__(self, pace: Pace, kept: Any) -> None:
         self._limit, self._period = pace.limit, pace.period
         # First start, last start, and the cost of all up to here, so that nobody has to add up what lies between.
-        self._starts: list[list[float]] = kept or []
+        self._starts = _copied(kept)
 
     def earliest(self, at: float, cost: float) -> float:
         if not self._starts:
@@ -113,7 +113,7 @@ class _Fixed:
 
     def __init__(self, pace: Pace, kept: Any) -> None:
         self._pace = pace
-        self._used: list[list[float]] = kept or []  # window's begin, cost, last start; the last is the newest
+        self._used = _copied(kept)  # window's begin, cost, last start; the last is the newest
 
     def earliest(self, at: float, cost: float) -> float:
         begin, end = _window(self._pace, max(at, self._used[-1][0]) if self._used else at)
@@ -162,6 +162,11 @@ def counter(pace: Pace, kept: Any) -> Counter:
     kinds: dict[Algorithm, type[_Gcra] | type[_Sliding] | type[_Fixed]]
     kinds = {"gcra": _Gcra, "sliding": _Sliding, "fixed": _Fixed}
     return kinds[pace.algorithm](pace, kept)
+
+
+def _copied(kept: Any) -> list[list[float]]:
+    # What is refused leaves the state as it was.
+    return [list(each) for each in kept or ()]
 
 
 def moved(paces: Sequence[Pace], start: float, since: float, until: float) -> float:

@@ -6,7 +6,6 @@ a small text, which a backend replaces in one atomic step (`Backend.update`).
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
@@ -109,13 +108,14 @@ class RateState:
 
         Starts that come late come together: after a standstill all of them would be at once. So those that are late by
         more than `grace` seconds go through a line of their own, at the same pace, and those in time join it while it
-        moves. Windows and quotas have no pace to line up by; there a late start is lost.
+        moves. Windows and quotas have no pace to line up by; there a late start is lost. Into a pause all come late.
         """
         due = self.due(paces, slot.start, slot.made)
         if due > now:
             return Slot(slot.start, slot.made, due - now)
         if any(pace.algorithm != "gcra" for pace in paces):
-            return Slot(slot.start, slot.made, 0.0) if now - due <= grace else None
+            in_time = now - due <= grace and now >= self.paused_until
+            return Slot(slot.start, slot.made, 0.0) if in_time else None
         line = self._moved(paces, self.late)
         start = _earliest(line, max(now, self.paused_until), cost)
         if now - due <= grace and start <= now:
@@ -182,9 +182,7 @@ class RateState:
         self.ends += max(0.0, until - since)
 
     def _moved(self, paces: Sequence[Pace], counted: Sequence[Any]) -> list[Counter]:
-        mine = self.algorithm in ("", paces[0].algorithm)
-        # A copy: what is refused leaves the state as it was.
-        counters = _counters(paces, copy.deepcopy(counted) if mine else ())
+        counters = _counters(paces, counted if self.algorithm in ("", paces[0].algorithm) else ())
         for at, since, until in self.owed:
             _shift(paces, counters, at, since, until)
         return counters

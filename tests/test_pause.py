@@ -13,6 +13,7 @@ import pytest
 from tasklocks import ConfigurationError, RateLimit, connect, current_lease, pause, rate_limited, resume
 from tasklocks.durations import until_when
 from tasklocks.ratelimit import slot_left
+from tasklocks.rates import RateState
 from tasklocks.types import Pace, Refused, ReserveRequest
 from tests.test_rates import RATED
 
@@ -120,6 +121,17 @@ def test_a_pause_outlasts_all_that_was_reserved_before_it(backend):
     limit.reserve()
     limit.pause(86400 * 40)
     assert limit.reserve() == pytest.approx(86400 * 40, rel=0.01)
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding", "fixed"])
+def test_who_comes_a_moment_late_into_a_pause_does_not_start_in_it(algorithm):
+    state, paces = RateState(), [Pace(1, 10.0, algorithm=algorithm)]
+    slot = state.reserve(paces, 1, NOW, None)
+    state.pause(NOW + 60.1, NOW + 0.1)
+    begun = state.begin(paces, 1, slot, NOW + 0.2, 0.25)
+    again = begun if algorithm == "gcra" else state.reserve(paces, 1, NOW + 0.2, None)
+    assert begun is None or algorithm == "gcra"
+    assert again.start >= NOW + 60.1
 
 
 def test_a_changed_algorithm_counts_anew_and_breaks_nothing(backend):
