@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
-from tasklocks import RateLimit
+import tasklocks
 from tasklocks.backends import Backend
-from tasklocks.cli.access import Failed, command
+from tasklocks.cli.access import WRONG, Failed, command
 from tasklocks.cli.output import ago, say_json
 from tasklocks.overview import look, look_at_rate
 from tasklocks.views import HolderView
 
 __all__ = ["pause", "release", "resume"]
-
-_ANY_RATE = "1/s"
 
 
 @click.argument("name")
@@ -54,11 +54,15 @@ def _count(doomed: list[HolderView]) -> str:
 
 
 @click.argument("name")
-@click.option("--for", "seconds", type=click.FloatRange(min=0, min_open=True), required=True, help="Seconds.")
+@click.option("--for", "length", type=click.FloatRange(min=0, min_open=True), help="Seconds.")
+@click.option("--until", help="A time with its zone, such as 2026-11-21T06:00+01:00.")
+@click.option("--anyway", is_flag=True, help="Also if nothing is known of such a rate limit (yet).")
 @command
-def pause(backend: Backend, name: str, seconds: float, as_json: bool) -> None:
+def pause(backend: Backend, *, name: str, length: float | None, until: str | None, anyway: bool, as_json: bool) -> None:
     """Let nothing start under the rate limit NAME for a while; what is reserved moves by as much."""
-    _known_rate(backend, name).pause(seconds)
+    if not anyway:
+        _check_known(backend, name)
+    tasklocks.pause(name, length, until=None if until is None else _moment(until), backend=backend)
     _say_pause(backend, name, as_json)
 
 
@@ -66,17 +70,24 @@ def pause(backend: Backend, name: str, seconds: float, as_json: bool) -> None:
 @command
 def resume(backend: Backend, name: str, as_json: bool) -> None:
     """End a pause of the rate limit NAME."""
-    _known_rate(backend, name).resume()
+    _check_known(backend, name)
+    tasklocks.resume(name, backend=backend)
     _say_pause(backend, name, as_json)
 
 
-def _known_rate(backend: Backend, name: str) -> RateLimit:
+def _moment(text: str) -> datetime:
+    try:
+        # Python 3.10 knows no Z.
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise Failed(f"--until: {text!r} is not a time such as 2026-11-21T06:00+01:00", WRONG) from error
+
+
+def _check_known(backend: Backend, name: str) -> None:
     if look_at_rate(backend, name) is None:
         raise Failed(
             f"nothing is known of a rate limit {name!r}: it was never used, or not lately; locks have no pauses"
         )
-    # Its rates stand in the code only. A pause moves what is reserved, whatever the rate.
-    return RateLimit(name, _ANY_RATE, backend=backend)
 
 
 def _say_pause(backend: Backend, name: str, as_json: bool) -> None:

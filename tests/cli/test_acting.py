@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
 from tasklocks import Lock, RateLimit
@@ -47,3 +49,16 @@ def test_a_rate_limit_is_paused_and_resumed(tasklocks, backend):
     assert 20 < row["paused_for"] <= 30
     assert tasklocks.says("resume", "partner-api") == "'partner-api' is not paused\n"
     assert limit.reserve() < 5
+
+
+def test_a_rate_limit_is_paused_until_a_moment_also_one_that_was_not_used_yet(tasklocks, backend):
+    soon = (datetime.now(timezone.utc) + timedelta(seconds=60)).isoformat()
+    assert tasklocks("pause", "not-used-yet", "--until", soon).exit_code == 1
+    answer = tasklocks.knows("pause", "not-used-yet", "--until", soon, "--anyway")
+    assert 40 < answer["paused_for"] < 80
+    assert RateLimit("not-used-yet", "10/s", backend=backend).reserve() > 30
+
+
+@pytest.mark.parametrize("wrong", [[], ["--until", "tomorrow"], ["--until", "2026-11-21T06:00"], ["--for", "0"]])
+def test_a_pause_without_a_clear_end_is_refused(at, wrong, tmp_path):
+    assert at(f"memory://{tmp_path.name}")("pause", "x", "--anyway", *wrong).exit_code == 2
