@@ -30,7 +30,7 @@ __all__ = ["LeaderScheduler"]
 _LOOK = 1.0  # seconds: a leader looks at its lease, a standby at who leads, at least so often
 _PAUSE = 0.5  # seconds, while the backend does not answer
 _IDLE = 0.01  # seconds without anything due, in which there is time to write down what was sent
-_UNWRITTEN = 0.5  # seconds of sends that are not written down, at most, however busy it is
+_UNWRITTEN = 1.0  # seconds of sends that are not written down, at most, however busy it is
 _ASTRAY = 60.0
 """Seconds by which a leader's clock may differ from that of its backend, if there is somebody else who could lead."""
 
