@@ -1,12 +1,14 @@
 """Limits that nobody uses again do not keep the leases of killed holders: who passes looks after a few others.
 
 The server removes a limit when its last child is gone, and ephemeral nodes with their sessions. A lease is neither.
+Nobody waits for that: it takes as long as a dozen steps, and happens in a thread that ends with it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +19,9 @@ from tasklocks.errors import BackendUnavailable
 __all__ = ["prune", "prune_now_and_then"]
 
 _LOOKED_AT = 32  # folders of limits, and limits, at a time
-_FIRST = 2  # of the folders; where there are a million limits, these hold more than enough of them
+_FEW = 8  # requests that are sent together
 _NODES = 500
-_NOW_AND_THEN = 8  # more limits are looked at than made, so that those that have ended cannot become more and more
+_NOW_AND_THEN = 16  # more limits are looked at than made, so that those that have ended cannot become more and more
 
 
 def prune_now_and_then(session: Session) -> None:
@@ -29,23 +31,36 @@ def prune_now_and_then(session: Session) -> None:
 
 
 def prune(session: Session) -> None:
-    """Remove what has ended in a few limits, taken at random."""
+    """Let what has ended in a few limits, taken at random, be removed; one look at a time is enough."""
+    if not session.pruning.acquire(blocking=False):
+        return
+    try:
+        threading.Thread(target=_prune, args=(session,), name="tasklocks-pruning-zookeeper", daemon=True).start()
+    except RuntimeError:
+        # The process has too many threads, or is about to end.
+        session.pruning.release()
+
+
+def _prune(session: Session) -> None:
     # It is nobody's wish: whoever asked for something else hears of a silent server by that.
     with contextlib.suppress(BackendUnavailable):
         _remove_ended(session, _some_limits(session))
+    session.pruning.release()
 
 
 def _some_limits(session: Session) -> list[str]:
     # Folders of limits have names of two characters.
     folders = _some([path for path in _below(session, [session.root]) if path[-3] == "/"])
-    limits = _below(session, folders[:_FIRST])
-    if len(limits) < _LOOKED_AT:
-        limits += _below(session, folders[_FIRST:])
+    limits: list[str] = []
+    while folders and len(limits) < _LOOKED_AT:
+        limits += _below(session, folders[:_FEW])
+        del folders[:_FEW]
     return _some(limits)
 
 
 def _remove_ended(session: Session, limits: Sequence[str]) -> None:
-    paths = _below(session, [*limits, *(f"{limit}/a" for limit in limits)])[:_NODES]
+    paths = _below(session, limits)
+    paths = [*paths, *_below(session, [path for path in paths if path.endswith("/a")])][:_NODES]
     nodes = [node for path in paths if (node := _node(path)) is not None]
     leases = [node for node in nodes if node.kind in LEASES]
     now = session.server_time()
@@ -76,4 +91,6 @@ def _some(paths: Sequence[str]) -> list[str]:
 
 
 def _ask(session: Session, requests: Sequence[Any]) -> list[Any]:
-    return session.ask(*requests) if requests else []
+    # A few at a time: steps of others that come meanwhile are answered in between.
+    parts = [requests[start : start + _FEW] for start in range(0, len(requests), _FEW)]
+    return [answer for part in parts for answer in session.ask(*part)]

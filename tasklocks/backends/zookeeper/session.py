@@ -6,6 +6,7 @@ Requests go past kazoo's methods, which send one at a time and know no container
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,8 @@ class Session:
         self._base: tuple[int, int] | None = None
         self.epoch = 0
         """Which leader's clock the server's time is."""
+        self.pruning = threading.Lock()
+        """Held while somebody looks after limits of others."""
         self._server_time, self._told_at = 0.0, -_CLOCK_AGE
         self._given_up_at = -_GIVEN_UP_FOR
         self._client = client_for(settings)
