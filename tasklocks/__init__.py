@@ -14,6 +14,7 @@ from tasklocks.errors import (
 )
 from tasklocks.leases import Lease, current_lease
 from tasklocks.ratelimit import RateLimit, pause, resume
+from tasklocks.resizing import Resizable
 from tasklocks.semaphore import Lock, Semaphore
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LockTimeout",
     "LockedTask",
     "RateLimit",
+    "Resizable",
     "Semaphore",
     "TaskLocksError",
     "connect",

@@ -15,12 +15,23 @@ from tasklocks.errors import ConfigurationError
 from tasklocks.fork import PerProcess
 from tasklocks.leases import Lease, entered_leases
 from tasklocks.names import check_name
+from tasklocks.resizing import Resizable
 from tasklocks.types import AcquireRequest
 
-__all__ = ["Capacity", "Lock", "Semaphore", "check_capacity", "check_permits", "check_ttl", "connected"]
+__all__ = [
+    "Capacity",
+    "Lock",
+    "Semaphore",
+    "capacity_now",
+    "check_capacity",
+    "check_permits",
+    "check_ttl",
+    "checked_capacity",
+    "connected",
+]
 
 Capacity = int | Callable[[], int]
-"""How many permits a limit has: a number, or a function that is asked at each acquire."""
+"""How many permits a limit has: a number, `Resizable`, or a function that is asked at each acquire."""
 
 _nonce = PerProcess(lambda: secrets.token_hex(8))
 _count = itertools.count()
@@ -55,7 +66,7 @@ class Semaphore:
     ) -> None:
         where = f"limit {check_name(name)!r}"
         self.name = name
-        self._capacity = capacity if callable(capacity) else check_capacity(capacity, where)
+        self._capacity = checked_capacity(capacity, where)
         self._permits = check_permits(permits, capacity, where)
         self._ttl = seconds(ttl, setting=f"{where}: ttl", exclusive=True)
         self._backend = connected(backend, where)
@@ -94,14 +105,11 @@ class Semaphore:
                 return
 
     def _request(self) -> AcquireRequest:
-        capacity = self._capacity
-        if callable(capacity):
-            capacity = check_capacity(capacity(), f"limit {self.name!r}")
         return AcquireRequest(
             self.name,
             f"{_nonce()}-{next(_count)}",
             self._permits,
-            capacity,
+            capacity_now(self._capacity, self._backend, self.name, f"limit {self.name!r}"),
             self._ttl,
             info=who.this_process(),
         )
@@ -117,6 +125,22 @@ class Lock(Semaphore):
 
     def __init__(self, name: str, *, ttl: Duration = 30.0, backend: str | Backend | None = None) -> None:
         super().__init__(name, 1, ttl=ttl, backend=backend)
+
+
+def capacity_now(capacity: Capacity, backend: Backend, name: str, where: str) -> int:
+    """Return how many permits a limit has at this moment."""
+    if isinstance(capacity, int):
+        return capacity
+    said = capacity.on(backend, name) if isinstance(capacity, Resizable) else capacity()
+    return check_capacity(said, where)
+
+
+def checked_capacity(capacity: Capacity, where: str) -> Capacity:
+    """Return `capacity` if it can work, as far as that is known before it is asked for."""
+    if callable(capacity) and not isinstance(capacity, Resizable):
+        return capacity
+    check_capacity(capacity.permits if isinstance(capacity, Resizable) else capacity, where)
+    return capacity
 
 
 def check_capacity(capacity: object, where: str) -> int:

@@ -61,8 +61,9 @@ def attempt_of(call: Call, spec: LockSpec, settings: Settings, name: str, run: I
     """Return the attempt of this delivery; nobody else has its owner."""
     owner = f"{call.id or 'direct'}:{secrets.token_hex(6)}"
     ttl = settings.ttl if spec.ttl is None else spec.ttl
-    request = AcquireRequest(name, owner, spec.permits, spec.capacity_now(), ttl, info=call.info())
-    return Attempt(call, spec, settings, settings.backend(spec.backend, spec.where), request, run)
+    backend = settings.backend(spec.backend, spec.where)
+    request = AcquireRequest(name, owner, spec.permits, spec.capacity_now(backend, name), ttl, info=call.info())
+    return Attempt(call, spec, settings, backend, request, run)
 
 
 def shares(attempt: Attempt) -> bool:

@@ -12,7 +12,7 @@ from tasklocks.backoff import Countdown, check_countdown
 from tasklocks.durations import Duration, seconds
 from tasklocks.errors import ConfigurationError
 from tasklocks.keys import KeyFunction, key_function
-from tasklocks.semaphore import Capacity, check_capacity, check_permits, check_ttl, connected
+from tasklocks.semaphore import Capacity, capacity_now, check_permits, check_ttl, checked_capacity, connected
 
 __all__ = [
     "LockOptions",
@@ -81,9 +81,9 @@ class LockSpec:
         """Raise `ConfigurationError` if it cannot work on `backend`, in an app whose ttl is `ttl`."""
         check_ttl(ttl if self.ttl is None else self.ttl, backend, where)
 
-    def capacity_now(self) -> int:
+    def capacity_now(self, backend: Backend, name: str) -> int:
         """Return the number of permits, asking the user's function if there is one."""
-        return check_capacity(self.capacity() if callable(self.capacity) else self.capacity, self.where)
+        return capacity_now(self.capacity, backend, name, self.where)
 
 
 def make_spec(
@@ -97,7 +97,7 @@ def make_spec(
     spec = LockSpec(
         where=where,
         key=key_function(name, signature, where),
-        capacity=options.capacity if callable(options.capacity) else check_capacity(options.capacity, where),
+        capacity=checked_capacity(options.capacity, where),
         permits=check_permits(options.permits, options.capacity, where),
         ttl=optional_seconds(options.ttl, f"{where}: ttl", exclusive=True),
         countdown=check_countdown(options.countdown, where),

@@ -12,7 +12,7 @@ from click.shell_completion import get_completion_class
 
 from tasklocks.celery import control as _control  # noqa: F401 - `celery inspect` knows its commands by their import
 from tasklocks.cli.access import WRONG, Access, Failed, grant_access
-from tasklocks.cli.acting import pause, release, resume
+from tasklocks.cli.acting import pause, release, resize, resume
 from tasklocks.cli.bench import bench
 from tasklocks.cli.doctor import doctor
 from tasklocks.cli.listing import ls, show, why
@@ -20,7 +20,7 @@ from tasklocks.cli.watching import watch
 
 __all__ = ["limits", "main"]
 
-_COMMANDS = (ls, show, why, release, pause, resume, watch, doctor, bench)
+_COMMANDS = (ls, show, why, release, resize, pause, resume, watch, doctor, bench)
 
 
 @click.group()

@@ -7,19 +7,20 @@ from datetime import datetime
 import click
 
 import tasklocks
+from tasklocks import resizing
 from tasklocks.backends import Backend
 from tasklocks.cli.access import WRONG, Failed, command
 from tasklocks.cli.output import ago, say_json
 from tasklocks.overview import look, look_at_rate
 from tasklocks.views import HolderView
 
-__all__ = ["pause", "release", "resume"]
+__all__ = ["pause", "release", "resize", "resume"]
 
 
+@command
 @click.argument("name")
 @click.option("--holder", help="Only this one: the id of its task, or what `show` calls it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@command
 def release(backend: Backend, name: str, holder: str | None, yes: bool, as_json: bool) -> None:
     """Take the leases of the limit NAME away from those who hold them now.
 
@@ -53,11 +54,31 @@ def _count(doomed: list[HolderView]) -> str:
     return "this holder" if len(doomed) == 1 else f"these {len(doomed)} holders"
 
 
+@command
+@click.argument("name")
+@click.argument("permits", type=click.IntRange(min=1), required=False)
+@click.option("--back", is_flag=True, help="As many as the code says.")
+def resize(backend: Backend, *, name: str, permits: int | None, back: bool, as_json: bool) -> None:
+    """Give the limit NAME another number of PERMITS, or its own number --back.
+
+    It counts for limits whose capacity is `Resizable(…)` in the code, within seconds. A smaller number takes nothing
+    away from who holds; it counts as permits come back.
+    """
+    if (permits is None) is not back:
+        raise Failed("say how many permits, or --back", WRONG)
+    resizing.resize(backend, name, permits)
+    if as_json:
+        say_json({"limit": name, "permits": permits})
+    else:
+        said = "has as many permits as the code says" if permits is None else f"has {permits} permits"
+        click.echo(f"{name!r} {said}, in some seconds and if the code says Resizable")
+
+
+@command
 @click.argument("name")
 @click.option("--for", "length", type=click.FloatRange(min=0, min_open=True), help="Seconds.")
 @click.option("--until", help="A time with its zone, such as 2026-11-21T06:00+01:00.")
 @click.option("--anyway", is_flag=True, help="Also if nothing is known of such a rate limit (yet).")
-@command
 def pause(backend: Backend, *, name: str, length: float | None, until: str | None, anyway: bool, as_json: bool) -> None:
     """Let nothing start under the rate limit NAME for a while; what is reserved moves by as much."""
     if not anyway:
@@ -66,8 +87,8 @@ def pause(backend: Backend, *, name: str, length: float | None, until: str | Non
     _say_pause(backend, name, as_json)
 
 
-@click.argument("name")
 @command
+@click.argument("name")
 def resume(backend: Backend, name: str, as_json: bool) -> None:
     """End a pause of the rate limit NAME."""
     _check_known(backend, name)

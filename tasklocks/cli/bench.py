@@ -16,8 +16,8 @@ from tasklocks.types import AcquireRequest, Busy
 __all__ = ["bench"]
 
 
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=3.0, show_default=True)
 @command
+@click.option("--seconds", type=click.FloatRange(0.1, 60), default=3.0, show_default=True)
 def bench(backend: Backend, seconds: float, as_json: bool) -> None:
     """Measure an uncontended lock: acquire and release, one after the other."""
     name = f"tasklocks-bench-{secrets.token_hex(4)}"

@@ -27,13 +27,13 @@ _KEYS: dict[str, Callable[[Row], Any]] = {
 }
 
 
+@command
 @click.option(
     "--limit", "most", type=click.IntRange(min=0), default=50, show_default=True, help="Rows; 0: all of them."
 )
 @click.option("--sort", type=click.Choice([*_KEYS, "name"]), default="waiters", show_default=True)
 @click.option("--match", "pattern", default="*", help="Only names like this, with * and ?.")
 @click.option("--all", "idle", is_flag=True, help="Also limits that nobody uses now but that are not forgotten yet.")
-@command
 def ls(backend: Backend, *, most: int, sort: str, pattern: str, idle: bool, as_json: bool) -> None:
     """List the limits in use: those with most waiters first."""
     total = 0
@@ -72,8 +72,8 @@ def cells(row: Row) -> list[str]:
     return [row.name, row.kind, held, str(row.holders), str(row.waiters), longest, ago(row.usual_hold)]
 
 
-@click.argument("name")
 @command
+@click.argument("name")
 def show(backend: Backend, name: str, as_json: bool) -> None:
     """Show one limit: each holder and each waiter."""
     limit, rate = look(backend, name), look_at_rate(backend, name)
@@ -88,8 +88,8 @@ def show(backend: Backend, name: str, as_json: bool) -> None:
         _say_rate(rate)
 
 
-@click.argument("task_id")
 @command
+@click.argument("task_id")
 def why(backend: Backend, task_id: str, as_json: bool) -> None:
     """Say in a sentence what the task TASK_ID (or the beginning of an id) waits for."""
     found = list(find(backend, task_id))

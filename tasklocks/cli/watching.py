@@ -21,10 +21,10 @@ from tasklocks.views import Row
 __all__ = ["watch"]
 
 
+@command
 @click.option("--interval", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="Seconds.")
 @click.option("--limit", "most", type=click.IntRange(min=1), default=30, show_default=True, help="Rows.")
 @click.option("--times", type=click.IntRange(min=1), help="How often; default: until Ctrl-C.")
-@command
 def watch(backend: Backend, interval: float, most: int, times: int | None, as_json: bool) -> None:
     """Show the limits in use, live; with --json one line at a time."""
     seen = _seen(backend, interval, most, times)
