@@ -59,6 +59,11 @@ class Relay:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def turn_to(self, port: int) -> None:
+        """Break all connections; new ones lead to another server."""
+        self._target = port
+        self.cut()
+
     def hold(self) -> None:
         """Carry nothing until `let_go`; connections stay open."""
         self._open.clear()

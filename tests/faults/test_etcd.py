@@ -5,16 +5,22 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from contextlib import closing, suppress
 
 import pytest
 
-from tasklocks import BackendUnavailable
+from tasklocks import BackendUnavailable, clock, connect
+from tasklocks.backends import Backend
 from tasklocks.backends.etcd import EtcdBackend
+from tasklocks.types import Grant
 from tests.conftest import missing_program
 from tests.faults.stores import with_option
 from tests.faults.using import turn
 from tests.line import free, taken
 from tests.processes import ROOT, eventually
+from tests.relay import Relay
 from tests.servers_etcd import EtcdServer
 
 pytestmark = pytest.mark.parametrize("kind", ["etcd"], indirect=True)
@@ -54,6 +60,27 @@ def test_what_is_known_from_before_a_restored_snapshot_lets_nobody_in(server, op
     assert not free(late)
 
 
+@pytest.mark.parametrize("scheme", ["etcd", "etcd+grpc"])
+def test_a_leader_that_was_deposed_while_it_was_frozen_renews_nothing(trio, scheme):
+    leader = trio.leader()
+    other = next(member for member in trio.members if member is not leader)
+    with Relay(other.port) as relay, closing(connect(f"{scheme}://127.0.0.1:{relay.port}")) as backend:
+        before = other.leases()
+        grant = taken(backend, "holder", ttl=20)
+        (lease,) = (each for each in other.leases() - before if other.ttl(each) == 19)
+        leader.pause()
+        # By these answers it is known that another one leads.
+        assert eventually(lambda: _renewed(backend, grant), within=20)
+        time.sleep(2.2)  # the next sign of life by itself is due after three seconds
+        relay.turn_to(leader.port)
+        threading.Timer(0.5, leader.resume).start()
+        # It waits for the old leader, which wakes, and answers as if it still led.
+        renewed = backend.renew([grant])[0]
+        left = int(other.ask("/v3/lease/timetolive", ID=lease)["TTL"])
+    # etcd tells whole seconds, rounded down.
+    assert renewed.deadline - clock.now() < left + 1.2
+
+
 def test_over_grpc_a_forked_process_is_refused_and_told_what_to_write_instead(server):
     program = f"""
 import os, sys
@@ -86,6 +113,12 @@ def _set_back(server: EtcdServer, snapshot: str | None) -> None:
         peers = ("--initial-cluster", server.cluster, "--initial-advertise-peer-urls", server.peer_url)
         _etcdctl("snapshot", "restore", snapshot, "--data-dir", str(server.folder / "data"), *peers)
     server.start()
+
+
+def _renewed(backend: Backend, grant: Grant) -> bool:
+    with suppress(BackendUnavailable):
+        return backend.renew([grant])[0] is not None
+    return False
 
 
 def _free_for_others(server: EtcdServer) -> bool:

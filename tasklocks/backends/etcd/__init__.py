@@ -3,8 +3,9 @@
 Does not guarantee: how long the lease of another process lasts is known to etcd only, so `Holder.expires_in` and
 `Busy.retry_after` say the most that it can be. Who comes back by itself (`Place.address` is None) is counted by the
 wall clocks of workers, and so is `Holder.since`. When etcd elects another leader, leases last for their full time
-from then on, so a dead holder's permits come back later. An etcd leader that is cut off can end leases that are kept
-alive (etcd issue 15247). A lock protects nothing outside etcd by itself; the fencing token does.
+from then on, so a dead holder's permits come back later. An etcd leader that stood still can end leases that are kept
+alive (etcd issue 15247, closed in 3.4.31 and 3.5.13). A lock protects nothing outside etcd by itself; the fencing token
+does.
 
 **The line is the state.** Each holder and each listening waiter is one key; the order is that in which keys were
 created. Who holds permits is not written anywhere: an entry holds as soon as it and all in front of it fit into the
@@ -21,7 +22,8 @@ waiter's place ends with a lease of two seconds, so a dead waiter at the head ke
 grant that is not claimed.
 
 **News.** Each process with waiters watches one key of its own. A release writes there who is served, in the same
-transaction if it knew them before, in a second one otherwise (`ears.py`). So a release costs as much for a long line
+transaction if it knew them before, in a second one otherwise (`ears.py`), and what it knows of the line behind them
+(`news.py`), so that they know whom to tell in their turn. So a release costs as much for a long line
 as for a short one, and each process hears of its own waiters only. What an etcd lease ends, nobody announces: the
 first in line looks when that can be.
 

@@ -32,6 +32,7 @@ class Gateway:
         self._idle: deque[tuple[int, Connection]] = deque()
         self._endpoints = Failover(address, self._log_in, self.close)
         self._watching: Connection | None = None
+        self.term = 0
 
     @property
     def breaks(self) -> int:
@@ -40,16 +41,19 @@ class Gateway:
 
     def txn(self, txn: Txn) -> TxnReply:
         """See `Transport.txn`."""
-        return forms.read_reply(self._called("/v3/kv/txn", forms.written(txn)))
+        reply = self._called("/v3/kv/txn", forms.written(txn))
+        self.term = _term(reply)
+        return forms.read_reply(reply)
 
     def grant(self, ttl: int) -> tuple[int, int]:
         """See `Transport.grant`."""
         reply = self._call("/v3/lease/grant", {"TTL": str(ttl)})
         return int(reply["ID"]), int(reply["TTL"])
 
-    def keep_alive(self, lease: int) -> int:
+    def keep_alive(self, lease: int) -> tuple[int, int]:
         """See `Transport.keep_alive`."""
-        return int(self._call("/v3/lease/keepalive", {"ID": str(lease)})["result"].get("TTL", 0))
+        reply = self._call("/v3/lease/keepalive", {"ID": str(lease)})["result"]
+        return int(reply.get("TTL", 0)), _term(reply)
 
     def remaining(self, lease: int) -> int:
         """See `Transport.remaining`."""
@@ -141,6 +145,10 @@ class Gateway:
     def _log_in(self, deadline: float) -> str:
         wish = {"name": self._address.user, "password": self._address.password}
         return str(self._asked("/v3/auth/authenticate", json.dumps(wish).encode(), deadline)["token"])
+
+
+def _term(reply: Json) -> int:
+    return int(reply["header"].get("raft_term", 0))
 
 
 def _check(reply: Json, status: int) -> None:

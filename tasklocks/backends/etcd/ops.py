@@ -146,14 +146,24 @@ class Transport(Protocol):
     def breaks(self) -> int:
         """How often a connection was lost; etcd may have come back with older data then."""
 
+    @property
+    def term(self) -> int:
+        """In whose reign the last transaction was done: a number that grows with each new leader; 0 before the first.
+
+        A transaction is one that a majority agreed to, so no leader of a later term was known to a majority then.
+        """
+
     def txn(self, txn: Txn) -> TxnReply:
         """Run a transaction."""
 
     def grant(self, ttl: int) -> tuple[int, int]:
         """Make an etcd lease; return its id and the seconds that etcd gave it."""
 
-    def keep_alive(self, lease: int) -> int:
-        """Let the lease last for its full time from now; return it in seconds, 0 if the lease is over."""
+    def keep_alive(self, lease: int) -> tuple[int, int]:
+        """Let the lease last for its full time from now; return it in seconds, 0 if the lease is over, and the term.
+
+        The leader answers without asking a majority, so one that was deposed and does not know it may answer.
+        """
 
     def remaining(self, lease: int) -> int:
         """Return the whole seconds that the lease lasts unless it is kept alive; -1 if it is over."""

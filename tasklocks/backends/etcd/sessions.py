@@ -32,6 +32,7 @@ WAITING = MIN_TTL
 
 _UNUSED = 60.0  # seconds after which an etcd lease that nothing needs is ended
 _LONGEST_BEAT = 3.0
+_TRIES = 5
 
 _logger = logging.getLogger("tasklocks")
 
@@ -61,6 +62,7 @@ class Sessions:
 
     Args:
         transport: to etcd.
+        agree: runs a transaction that changes nothing.
         in_use: returns the leases that entries depend on.
         each_beat: is called by the thread about every half second.
 
@@ -68,8 +70,15 @@ class Sessions:
         made: the leases of this process so far, one for each time that it was idle for long, or cut off.
     """
 
-    def __init__(self, transport: Transport, in_use: Callable[[], set[int]], each_beat: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        agree: Callable[[], object],
+        in_use: Callable[[], set[int]],
+        each_beat: Callable[[], None],
+    ) -> None:
         self._transport = transport
+        self._agree = agree
         self._in_use = in_use
         self._each_beat = each_beat
         self._lock = threading.Lock()
@@ -114,13 +123,28 @@ class Sessions:
 
     def keep_alive(self, session: Session) -> bool:
         """Give a sign of life; return whether the session still lives."""
-        sent = clock.now()
-        ttl = self._transport.keep_alive(session.id)
+        for _ in range(_TRIES):
+            sent = clock.now()
+            ttl, term = self._transport.keep_alive(session.id)
+            if self._still_leads(term):
+                break
+        else:
+            raise BackendUnavailable("etcd changes its leader again and again")
         if ttl > 0:
             session.alive_until = max(session.alive_until, sent + ttl)
             return True
         self._forget(session)
         return False
+
+    def _still_leads(self, term: int) -> bool:
+        """Return whether an answer is not one of a leader that was deposed while it was frozen, and has just woken.
+
+        Such a one answers a sign of life as if it led, and the leader of now hears nothing of it. In the usual case the
+        last transaction was of the same term. Else a majority is asked: a new term may have begun, or all data is lost.
+        """
+        if term != self._transport.term:
+            self._agree()
+        return term == self._transport.term
 
     def doubt(self) -> None:
         """Find out which etcd leases are over, after one was said to be."""

@@ -82,7 +82,7 @@ class Store:
         self.keys = keys
         self.table = Table()
         self.base = Base(self.transport, keys.base)
-        self.sessions = Sessions(self.transport, self._in_use, self._beat)
+        self.sessions = Sessions(self.transport, self._agree, self._in_use, self._beat)
         self.ears = Ears(self.transport, keys.ear, lambda: self.waiting_lease().id, self)
         self.texts = Texts(self.transport, self.sessions)
         self.each_beat: Callable[[], None] = lambda: None
@@ -175,6 +175,9 @@ class Store:
         self.ears.close()
         self.sessions.close()
         self.transport.close()
+
+    def _agree(self) -> TxnReply:
+        return self.transport.txn(Txn((), (Range(self.keys.base),)))
 
     def _in_use(self) -> set[int]:
         return self.table.leases() | {self.ears.lease}

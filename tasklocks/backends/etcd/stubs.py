@@ -45,6 +45,7 @@ class Stubs:
         self._address = address
         self._client: Any = None
         self._watching: Any = None
+        self.term = 0
         self._endpoints = Failover(address, self._log_in, self.close)
 
     @property
@@ -55,14 +56,16 @@ class Stubs:
     def txn(self, txn: Txn) -> TxnReply:
         """See `Transport.txn`."""
         wish = written(txn)
-        return read_reply(self._call(lambda client: client.kvstub.Txn, wish))
+        reply = self._call(lambda client: client.kvstub.Txn, wish)
+        self.term = int(reply.header.raft_term)
+        return read_reply(reply)
 
     def grant(self, ttl: int) -> tuple[int, int]:
         """See `Transport.grant`."""
         reply = self._call(lambda client: client.leasestub.LeaseGrant, rpc.LeaseGrantRequest(TTL=ttl))
         return int(reply.ID), int(reply.TTL)
 
-    def keep_alive(self, lease: int) -> int:
+    def keep_alive(self, lease: int) -> tuple[int, int]:
         """See `Transport.keep_alive`."""
         wish = rpc.LeaseKeepAliveRequest(ID=lease)
 
@@ -72,7 +75,8 @@ class Stubs:
                 client.leasestub.LeaseKeepAlive(iter((one,)), timeout, metadata=metadata)
             )
 
-        return int(self._call(method, wish).TTL)
+        reply = self._call(method, wish)
+        return int(reply.TTL), int(reply.header.raft_term)
 
     def remaining(self, lease: int) -> int:
         """See `Transport.remaining`."""
