@@ -21,12 +21,12 @@ from tasklocks.backends.base import Backend
 from tasklocks.beat.book import Book, Claim, Run
 from tasklocks.beat.due import aware, due_after, missed_until
 from tasklocks.beat.last import micros, moment, set_last_run
-from tasklocks.beat.lead import Lead
+from tasklocks.beat.lead import Lead, clock_text
 from tasklocks.beat.wishes import Wish, wish_of, without_wishes
 from tasklocks.celery import runs
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LeaseLost, TaskLocksError
 
-__all__ = ["Gate", "clock_text"]
+__all__ = ["Gate"]
 
 _IDS = uuid.UUID("5f2c7d8e-6a0b-4c39-9d0e-2f6b1f6f9a57")
 _ALL_AT_MOST = 100
@@ -140,7 +140,6 @@ class Gate:
         while owed:
             entry, due = owed.pop()
             try:
-                self._check_lead()
                 self._pass(entry, due)
             except (BackendUnavailable, LeaseLost) as error:
                 self.trouble = error
@@ -193,10 +192,7 @@ class Gate:
             self._held |= {claim.name: claim for claim in self._book.claim(self._wanted(entry, due))}
         if not self._holds(entry.name, wanted):
             _logger.warning("entry %r: the tick of %s was sent before, or is in doubt", entry.name, due)
-            return False
-        # Frozen meanwhile, or the backend took long: the claim is kept, and given back if the lead is lost.
-        self._check_lead()
-        return True
+        return self._holds(entry.name, wanted)
 
     def _holds(self, name: str, due: int) -> bool:
         return name in self._held and self._held[name].run.due == due
@@ -226,6 +222,12 @@ class Gate:
         options = without_wishes(original)
         options.setdefault("task_id", str(uuid.uuid5(_IDS, f"{self._name}/{entry.name}/{due.isoformat()}")))
         may_run = wish.overlap == "allow" or self._may_run(entry, wish, options)
+        try:
+            # Last of all: frozen meanwhile, or the backend took long. The claim is kept, and given back if it can be.
+            self._check_lead()
+        except LeaseLost:
+            self._unmark(entry, wish, options)
+            raise
         self._held.pop(entry.name, None)
         entry.options = options
         try:
@@ -242,6 +244,10 @@ class Gate:
         """See to a tick that the broker did not take."""
         if wish.delivery == "at_least_once":
             self._owed.append((entry, due))
+        self._unmark(entry, wish, options)
+
+    def _unmark(self, entry: ScheduleEntry, wish: Wish, options: dict[str, Any]) -> None:
+        """Let a run that is not sent stand in nobody's way."""
         if wish.overlap != "allow":
             runs.end(self._backend, runs.key_of(self._name, entry.name), options["task_id"])
 
@@ -286,11 +292,6 @@ class Gate:
             # A row of a database: the others must go on.
             _logger.error("%s; it is treated as if it said nothing", error)  # noqa: TRY400 - the message says it all
             return Wish()
-
-
-def clock_text(ahead: float) -> str:
-    """Say how wrong this host's clock is."""
-    return f"the clock of this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of the backend"
 
 
 def _claim(name: str, now: datetime, due: datetime) -> Claim:

@@ -16,7 +16,7 @@ from tasklocks.leases import Lease
 from tasklocks.semaphore import Lock
 from tasklocks.types import Holder
 
-__all__ = ["Lead", "Leader", "leader"]
+__all__ = ["Lead", "Leader", "clock_text", "leader"]
 
 _PAUSE = 1.0  # seconds between attempts while the backend does not answer
 
@@ -116,6 +116,11 @@ class Lead:
         if text != self._told:
             self._told = text
             _logger.log(level, "schedule %r: %s", self.name, text)
+
+
+def clock_text(ahead: float) -> str:
+    """Say how wrong this host's clock is."""
+    return f"the clock of this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of the backend"
 
 
 def _holder_text(busy: LockBusy) -> str:

@@ -17,8 +17,8 @@ from kombu.utils.imports import symbol_by_name
 
 from tasklocks import clock
 from tasklocks.beat.book import Book
-from tasklocks.beat.gate import Gate, clock_text
-from tasklocks.beat.lead import Lead
+from tasklocks.beat.gate import Gate
+from tasklocks.beat.lead import Lead, clock_text
 from tasklocks.beat.stopping import StopsLater
 from tasklocks.beat.wishes import check_schedule
 from tasklocks.celery.conf import beat_settings_of, settings_of

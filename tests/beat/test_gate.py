@@ -290,6 +290,29 @@ def test_a_tick_whose_leader_is_overtaken_while_it_sends_is_sent_once(stage):
     assert newer.claim([Claim("entry", again)]) == []
 
 
+@pytest.mark.parametrize("overlap", ["allow", "skip"])
+def test_a_leader_that_loses_its_lease_between_claim_and_send_sends_nothing(stage, overlap):
+    beat = stage.scheduler(entry={"every": 0.3, "options": {"overlap": overlap}})
+    while beat._gate is None:
+        beat.tick()
+    backend, lease = beat._gate._backend, beat._lead.lease
+
+    class Slow:
+        """What it is asked takes longer than the lease lasts."""
+
+        def update(self, name, change):
+            answer = backend.update(name, change)
+            lease.end("its time ran out")
+            return answer
+
+    (beat._gate if overlap == "skip" else beat._book)._backend = Slow()
+    while not lease.lost:
+        time.sleep(max(beat.tick(), 0.0))
+    assert stage.sent() == []
+    beat._book._backend = backend
+    assert runs.begin(backend, runs.key_of("celery-beat", "entry"), "another", "skip", 60.0) == []
+
+
 class Faulty(PersistentScheduler):
     """Its database is gone."""
 
