@@ -155,7 +155,7 @@ def left_for_ever(
     return counter(kind, backend_url, monkeypatch)
 
 
-@pytest.fixture(params=[200, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.fixture(params=[200, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])])
 def how_many(request: pytest.FixtureRequest) -> int:
     """How many limits are used once to see what they leave behind."""
     return request.param
