@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
+from tasklocks import connect
 from tests.servers_postgresql import new_postgresql_database
 
 _numbers = itertools.count(1)
@@ -113,3 +114,12 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[st
 def database(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[str]:
     """The alias of an empty database, of each kind in turn."""
     return new_database(request.param)
+
+
+@pytest.fixture
+def on_postgresql(new_database: Callable[[str], str]) -> Iterator[str]:
+    """The alias of an empty PostgreSQL database, whose connections are closed at the end."""
+    alias = new_database("postgresql")
+    yield alias
+    connect(f"django://{alias}").close()
+    connections[alias].close()

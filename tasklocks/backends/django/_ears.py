@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import secrets
-import select
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.django._database import in_test_run
 from tasklocks.backends.django._errors import NoAnswer, StepError
 from tasklocks.backends.django._links import Link
+from tasklocks.backends.django._polling import IN, polled
 from tasklocks.types import AcquireRequest, Busy, Grant
 
 __all__ = ["Ears", "Listener"]
@@ -184,10 +184,7 @@ class Ears:
         return link
 
     def _hear(self, link: Link, hears: int) -> None:
-        poll = select.poll()
-        poll.register(link.fileno(), select.POLLIN)
-        poll.register(hears, select.POLLIN)
-        ready = dict(poll.poll(_SILENCE * 1000))
+        ready = polled({link.fileno(): IN, hears: IN}, _SILENCE)
         if hears in ready:
             os.read(hears, 4096)
         if not ready:
@@ -208,9 +205,7 @@ class Ears:
 
 def _rung(hears: int, timeout: float) -> bool:
     """Wait for somebody to come or go; return whether somebody did."""
-    poll = select.poll()
-    poll.register(hears, select.POLLIN)
-    if not poll.poll(timeout * 1000):
+    if not polled({hears: IN}, timeout):
         return False
     os.read(hears, 4096)
     return True

@@ -176,8 +176,9 @@ def _answer(request: AcquireRequest, was: int | None, answer: list[Any], asked_a
     changed = was if was not in (None, request.capacity) else None
     if lease is None:
         return _busy(now, busy, changed, asked_at)
-    permits, token, expires = lease
-    return Grant(request.name, request.owner, permits, request.ttl, token, asked_at + expires - now, changed)
+    permits, token = lease
+    # It has just been given its full time, by a clock that was read later than ours.
+    return Grant(request.name, request.owner, permits, request.ttl, token, asked_at + request.ttl, changed)
 
 
 def _busy(now: float, busy: list[Any], changed: int | None, asked_at: float) -> Busy:

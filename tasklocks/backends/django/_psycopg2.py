@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from psycopg2 import extensions
 
 from tasklocks import clock
 from tasklocks.backends.django._errors import GONE, NoAnswer, StepError
+from tasklocks.backends.django._polling import IN, OUT, polled
 
 __all__ = ["Link"]
 
@@ -55,7 +55,7 @@ class Link:
 
     def broken(self) -> bool:
         """Whether the server has closed it."""
-        return bool(self._connection.closed) or bool(_poll(self.fileno(), select.POLLIN, 0.0))
+        return bool(self._connection.closed) or bool(polled({self.fileno(): IN}, 0.0))
 
     def close(self) -> None:
         """Close it, whatever is going on there."""
@@ -68,14 +68,7 @@ class Link:
         return row[0] or "" if row else ""
 
     def _finish(self, deadline: float) -> None:
-        events = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
+        events = {extensions.POLL_READ: IN, extensions.POLL_WRITE: OUT}
         while (state := self._connection.poll()) != extensions.POLL_OK:
-            left = deadline - clock.now()
-            if left <= 0 or not _poll(self._connection.fileno(), events[state], left):
+            if not polled({self.fileno(): events[state]}, deadline - clock.now()):
                 raise NoAnswer("timed out")
-
-
-def _poll(socket: int, events: int, timeout: float) -> list[tuple[int, int]]:
-    poll = select.poll()
-    poll.register(socket, events)
-    return poll.poll(timeout * 1000)

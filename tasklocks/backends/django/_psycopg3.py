@@ -6,7 +6,6 @@ the server frozen or the network cut.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from psycopg import pq
 
 from tasklocks import clock
 from tasklocks.backends.django._errors import GONE, NoAnswer, StepError
+from tasklocks.backends.django._polling import IN, OUT, polled
 
 __all__ = ["Link"]
 
@@ -49,7 +49,7 @@ class Link:
         try:
             self._pg.send_query(";\n".join(statements).encode())
             while self._pg.flush():
-                self._wait(select.POLLIN | select.POLLOUT, deadline)
+                self._wait(IN | OUT, deadline)
                 self._pg.consume_input()
             return [text for result in self._results(deadline) if (text := _text(result))]
         except psycopg.OperationalError as error:
@@ -74,7 +74,7 @@ class Link:
 
     def broken(self) -> bool:
         """Whether the server has closed it: an idle connection has nothing else to say."""
-        return bool(_poll(self._pg.socket, select.POLLIN, 0.0))
+        return bool(polled({self._pg.socket: IN}, 0.0))
 
     def close(self) -> None:
         """Close it, whatever is going on there."""
@@ -83,7 +83,7 @@ class Link:
     def _results(self, deadline: float) -> Iterator[pq.abc.PGresult]:
         while True:
             while self._pg.is_busy():
-                self._wait(select.POLLIN, deadline)
+                self._wait(IN, deadline)
                 self._pg.consume_input()
             result = self._pg.get_result()
             if result is None:
@@ -93,16 +93,8 @@ class Link:
             yield result
 
     def _wait(self, events: int, deadline: float) -> None:
-        left = deadline - clock.now()
-        if left <= 0 or not _poll(self._pg.socket, events, left):
+        if not polled({self._pg.socket: events}, deadline - clock.now()):
             raise NoAnswer("timed out")
-
-
-def _poll(socket: int, events: int, timeout: float) -> list[tuple[int, int]]:
-    # Looked up at each call, so that gevent's is used where gevent is.
-    poll = select.poll()
-    poll.register(socket, events)
-    return poll.poll(timeout * 1000)
 
 
 def _text(result: pq.abc.PGresult) -> str:

@@ -1,7 +1,7 @@
 -- Answers with [now, lease] or with [now, null, capacity, usual hold, first end, how many in front, holders].
 WITH clock AS MATERIALIZED (SELECT {now} AS now),
 mine AS (
-    SELECT json_build_array(permits, token, expires) AS lease
+    SELECT json_build_array(permits, token) AS lease
     FROM tasklocks_leases WHERE name = {key} AND owner = {owner} AND closed = 0
 ), seat AS (
     SELECT seq FROM tasklocks_waiters WHERE name = {key} AND away = {away} AND ticket = {ticket}

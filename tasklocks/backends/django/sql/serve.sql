@@ -1,18 +1,22 @@
 -- Grant free permits to the listening waiters at the head of the line, in order, until one does not fit, and tell
--- them. Since all need at least one permit, those who fit are those up to whom the sum of permits is not above what is
--- free. Their ears hear of it when the transaction is committed.
-WITH line AS (
-    SELECT name, owner, permits, ttl, address, info,
-           sum(permits) OVER (PARTITION BY name ORDER BY seq) AS needed,
-           row_number() OVER (PARTITION BY name ORDER BY seq) AS nth
-    FROM tasklocks_waiters WHERE name = ANY ({keys}) AND away = 0
-), room AS (
+-- them. All need at least one permit, so there are never more of them to look at than permits are free; and those who
+-- fit are those up to whom the sum of permits is not above that. They hear of it when the transaction is committed.
+WITH room AS (
     SELECT l.name, l.capacity - coalesce(sum(h.permits), 0) AS free,
            greatest(l.token, max(h.token), ({now} * 1e6)::bigint - 1) AS last
     FROM tasklocks_limits l LEFT JOIN tasklocks_leases h ON h.name = l.name
-    WHERE l.name = ANY ({keys}) AND EXISTS (SELECT FROM line) GROUP BY l.id
+    WHERE l.name = ANY ({keys})
+      AND (SELECT true FROM tasklocks_waiters w WHERE w.name = l.name AND w.away = 0 LIMIT 1)
+    GROUP BY l.id
+), line AS (
+    SELECT w.*, free,
+           sum(permits) OVER (PARTITION BY w.name ORDER BY seq) AS needed,
+           last + row_number() OVER (PARTITION BY w.name ORDER BY seq) AS token
+    FROM room CROSS JOIN LATERAL (
+        SELECT * FROM tasklocks_waiters WHERE name = room.name AND away = 0 ORDER BY seq LIMIT greatest(free, 0)
+    ) AS w
 ), served AS (
-    SELECT line.*, last + nth AS token FROM line JOIN room ON room.name = line.name WHERE needed <= free
+    SELECT name, owner, permits, ttl, address, info, token FROM line WHERE needed <= free
 ), gone AS (
     DELETE FROM tasklocks_waiters w USING served s WHERE w.name = s.name AND w.ticket = s.owner
 ), given AS (
