@@ -69,6 +69,10 @@ class Early(bootsteps.StartStopStep):
         # The tasks' strategies look it up when the consumer starts.
         parent.on_task_request = self._receive
 
+    def include_if(self, parent: Any) -> bool:
+        """Only workers with such tasks need the thread."""
+        return any(only_rate(task) for task in parent.app.tasks.values())
+
     def start(self, parent: Any) -> None:
         """Begin to ask."""
         self._held = self._room = 0
@@ -79,7 +83,10 @@ class Early(bootsteps.StartStopStep):
         if self._desk is not None:
             self._desk.close()
             self._desk = None
-            self._take_answers()
+        while self._answers:
+            request, answer = self._answers.popleft()
+            if answer is GONE:
+                self._drop(request)
 
     def register_with_event_loop(self, parent: Any, hub: Any) -> None:
         """Let the loop hear of answers (called for each connection to the broker)."""
@@ -114,14 +121,17 @@ class Early(bootsteps.StartStopStep):
         while self._answers:
             request, answer = self._answers.popleft()
             if answer is GONE:
-                state.task_ready(request)
-                request.message.ack_log_error(_logger, self._consumer.connection_errors)
+                self._drop(request)
             elif request not in state.reserved_requests:
                 continue  # the connection that it came by is lost, so it is delivered again
             elif answer is None or answer <= SHORT:
                 self._pass_on(request)
             else:
                 self._hold(request, answer)
+
+    def _drop(self, request: Any) -> None:
+        state.task_ready(request)
+        request.message.ack_log_error(_logger, self._consumer.connection_errors)
 
     def _hold(self, request: Any, wait: float) -> None:
         """Keep the message until its start, as the worker keeps one with an ETA."""

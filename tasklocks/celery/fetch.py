@@ -27,6 +27,7 @@ __all__ = ["Fetching"]
 _AT_ONCE = 100  # messages of one queue before the others have their turn
 _PAUSE = 0.002  # seconds between two messages: the tasks of this process come first
 _LOOK_ROUND = 5.0  # seconds after which a queue is seen that the worker has begun to consume
+_STOPPING = 5.0  # seconds that a stopping worker waits for a broker that hangs
 _TRY_AGAIN = 5.0  # seconds, after a broker has failed
 
 _logger = logging.getLogger("tasklocks")
@@ -41,9 +42,13 @@ class Fetching(bootsteps.StartStopStep):
         """Only workers with limited tasks have any that wait."""
         return any(limits_of(task) for task in parent.app.tasks.values()) and not delays_natively(parent.app)
 
-    def create(self, parent: Any) -> _Fetcher:
-        """Return what is started and stopped with the worker's consumer."""
-        return _Fetcher(parent.app)
+    def start(self, parent: Any) -> None:
+        """Begin to fetch."""
+        self._fetcher = _Fetcher(parent.app)
+
+    def stop(self, parent: Any) -> None:
+        """Fetch no more."""
+        self._fetcher.close()
 
 
 class _Fetcher:
@@ -51,16 +56,12 @@ class _Fetcher:
         self._app = app
         self._stopped = threading.Event()
         self._looks: dict[tuple[str, float], float] = {}
-
-    def start(self) -> None:
-        self._stopped.clear()
-        self._looks.clear()
         self._thread = threading.Thread(target=self._run, name="tasklocks-fetch", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_STOPPING)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.celery_e2e.conftest import Stage, broker_of, make_stage
-from tests.celery_e2e.test_rates import most_in, second_worker, starts, tags
-from tests.celery_e2e.test_rates_far_away import held_by_workers
+from tests.celery_e2e.test_rates import most_in, starts, tags
+from tests.celery_e2e.test_rates_far_away import held_by_workers, started_again
 from tests.processes import eventually
 from tests.workers import Worker
 
@@ -33,9 +33,8 @@ def rated(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Ite
 @pytest.fixture
 def second(rated: Stage) -> Iterator[Worker]:
     """The other one."""
-    worker = second_worker(rated)
-    yield worker
-    worker.stop()
+    with started_again(rated) as worker:
+        yield worker
 
 
 def memory_of(worker: Worker) -> float:
@@ -73,11 +72,9 @@ def test_ten_thousand_tasks_are_not_in_the_workers_memory_and_survive_them(rated
     rated.worker.kill()
     second.kill()
     time.sleep(2)
-    workers = [second_worker(rated), second_worker(rated)]
-    assert eventually(lambda: tags(rated, limit) == set(range(10_000)), within=400, every=2), len(tags(rated, limit))
+    with started_again(rated), started_again(rated):
+        assert eventually(lambda: tags(rated, limit) == set(range(10_000)), within=400, every=2)
     times = starts(rated, limit, 10_000)
     print(f"held {held}, {memory - before:.0f} MB more, {len(times) - 10_000} ran twice, {times[-1] - times[0]:.0f} s")
     assert most_in(times, 1.0) <= 50 + 13 + 2
     assert most_in(times, 10.0) <= 500 + 13 + 2
-    for each in workers:
-        each.stop()
