@@ -101,7 +101,8 @@ def _row(state: LimitState, now: float) -> Row:
         held=sum(holder.permits for holder in state.holders),
         holders=len(state.holders),
         waiters=len(state.waiters),
-        longest_hold=max((now - holder.since for holder in state.holders), default=0.0),
+        # Not below 0 for a lease that is younger than the look at the clock.
+        longest_hold=max([0.0, *(now - holder.since for holder in state.holders)]),
         usual_hold=state.usual_hold,
     )
 

@@ -85,4 +85,4 @@ def command(function: Callable[..., None]) -> click.Command:
             raise Failed(str(error), UNREACHABLE) from error
 
     as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
-    return click.command(function.__name__.rstrip("_"))(as_json(click.pass_context(run)))
+    return click.command(function.__name__)(as_json(click.pass_context(run)))

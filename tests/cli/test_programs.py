@@ -98,9 +98,9 @@ def test_control_characters_of_owners_do_not_reach_the_terminal(tmp_path):
     assert "%1B[2Jevil%0A[bold]" in shown.says("show", "report")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_can_complete_commands(shell):
-    assert "_TASKLOCKS_COMPLETE" in CommandLine("memory://").says("completion", shell)
+def test_shells_can_complete_commands():
+    for shell in ("bash", "zsh", "fish"):
+        assert "_TASKLOCKS_COMPLETE" in CommandLine("memory://").says("completion", shell)
     completed = run(
         str(BIN / "tasklocks"), _TASKLOCKS_COMPLETE="bash_complete", COMP_WORDS="tasklocks do", COMP_CWORD="1"
     )
