@@ -182,6 +182,7 @@ def test_a_url_is_a_text(url):
         ("tasklocks_prefix", "two\nlines", "has control characters"),
         ("tasklocks_ttl", 0, "must be more than 0 s, not 0 s"),
         ("tasklocks_ttl", -1, "must be more than 0 s, not -1 s"),
+        ("tasklocks_max_countdown", 5, "must be at least 15 s, not 5 s"),
         ("tasklocks_ttl", "30", "must be seconds or a timedelta, not '30'"),
         ("tasklocks_ttl", math.nan, "must be a finite number of seconds"),
         ("tasklocks_countdown", "soon", ".* must be seconds, a timedelta or a tenacity wait strategy, not 'soon'"),

@@ -112,6 +112,17 @@ def test_a_task_that_was_far_away_is_the_same_when_it_comes_back(hasty, limit):
     assert [fact["more"] for fact in hasty.record.facts("start", limit)] == [repr({"a set"})] * 2
 
 
+def test_what_the_pool_sends_away_for_long_waits_in_the_broker_too_and_is_the_same_when_it_comes_back(hasty, limit):
+    RateLimit(limit, "4/s", backend=connect(hasty.locks)).reserve(cost=4 * 8)
+    sent = hasty.tasks.both.apply_async((limit,), {"more": {"a set"}}, serializer="pickle", priority=3)
+    assert eventually(lambda: in_later_queues(hasty) == 1, within=6)
+    assert eventually(lambda: sent.state == "RETRY", within=5)
+    assert sent.get(timeout=30)
+    first, second = hasty.record.facts("message", sent.id)
+    assert second["mark"]["slots"][0][0] == limit
+    assert first["content"] == second["content"] == "application/x-python-serialize"
+
+
 def test_chains_and_chords_go_on_when_their_tasks_come_back(hasty, limit):
     step, item, collect = hasty.tasks.step, hasty.tasks.item, hasty.tasks.collect
     away_until(hasty, limit, 6)
