@@ -33,14 +33,13 @@ def rows(backend: Backend, *, idle: bool = False) -> Iterator[Row]:
         backend: which one.
         idle: also those that nobody holds or waits for, but that are not forgotten yet.
     """
-    now = backend_clock(backend)
-    for page in _pages(backend):
-        for state in page.limits:
-            if idle or state.holders or state.waiters:
-                yield _row(state, now)
-        for name, text in page.texts:
-            if (rate := _rate_view(name, text, now)) is not None:
-                yield Row(name, rate.kind, paused_for=rate.paused_for)
+    # A store whose keys move while they are listed may show one twice.
+    seen: set[tuple[str, bool]] = set()
+    for row in _rows(backend, backend_clock(backend)):
+        known = (row.name, row.kind == "rate")
+        if known not in seen and (idle or row.holders or row.waiters or row.kind == "rate"):
+            seen.add(known)
+            yield row
 
 
 def look(backend: Backend, name: str) -> LimitView | None:
@@ -91,6 +90,13 @@ def _pages(backend: Backend) -> Iterator[Page]:
     while page.after:
         page = backend.page(page.after)
         yield page
+
+
+def _rows(backend: Backend, now: float) -> Iterator[Row]:
+    for page in _pages(backend):
+        yield from (_row(state, now) for state in page.limits)
+        rates = (_rate_view(name, text, now) for name, text in page.texts)
+        yield from (Row(rate.name, rate.kind, paused_for=rate.paused_for) for rate in rates if rate is not None)
 
 
 def _row(state: LimitState, now: float) -> Row:

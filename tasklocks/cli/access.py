@@ -3,7 +3,7 @@
 | code | means |
 |---|---|
 | 0 | done |
-| 1 | there is no such limit, holder or task, or a check failed |
+| 1 | there is no such limit, holder or task, a check failed, or the answer was no |
 | 2 | the command, a setting or a URL cannot work, or the backend refuses the user |
 | 3 | the backend does not answer |
 """

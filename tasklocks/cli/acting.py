@@ -1,4 +1,4 @@
-"""`release`, `pause` and `resume`: what an operator may do to a limit at night."""
+"""`release`, `resize`, `pause` and `resume`: what an operator may do to a limit at night."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tasklocks
 from tasklocks import resizing
 from tasklocks.backends import Backend
 from tasklocks.cli.access import WRONG, Failed, command
-from tasklocks.cli.output import ago, say_json
+from tasklocks.cli.output import ago, say, say_json
 from tasklocks.overview import look, look_at_rate
 from tasklocks.views import HolderView
 
@@ -39,14 +39,14 @@ def release(backend: Backend, name: str, holder: str | None, yes: bool, as_json:
         say_json({"limit": name, "released": ended})
         return
     for each in ended:
-        click.echo(f"{each.who} does not hold {name!r} any more")
+        say(f"{each.who} does not hold {name!r} any more")
     if len(ended) < len(doomed):
-        click.echo(f"{len(doomed) - len(ended)} had ended before")
+        say(f"{len(doomed) - len(ended)} had ended before")
 
 
 def _ask(name: str, doomed: list[HolderView]) -> None:
     for each in doomed:
-        click.echo(f"{each.who}, for {ago(each.held_for)}, {ago(each.lease_left)} of its lease left", err=True)
+        say(f"{each.who}, for {ago(each.held_for)}, {ago(each.lease_left)} of its lease left", aside=True)
     click.confirm(f"Take {name!r} away from {_count(doomed)}?", abort=True, err=True)
 
 
@@ -71,7 +71,7 @@ def resize(backend: Backend, *, name: str, permits: int | None, back: bool, as_j
         say_json({"limit": name, "permits": permits})
     else:
         said = "has as many permits as the code says" if permits is None else f"has {permits} permits"
-        click.echo(f"{name!r} {said}, in some seconds and if the code says Resizable")
+        say(f"{name!r} {said}, in some seconds and if the code says Resizable")
 
 
 @command
@@ -117,4 +117,4 @@ def _say_pause(backend: Backend, name: str, as_json: bool) -> None:
     if as_json:
         say_json({"rate": name, "paused_for": left})
     else:
-        click.echo(f"nothing starts under {name!r} for {ago(left)}" if left else f"{name!r} is not paused")
+        say(f"nothing starts under {name!r} for {ago(left)}" if left else f"{name!r} is not paused")

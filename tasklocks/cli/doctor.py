@@ -6,12 +6,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
 from tasklocks.backends import Backend
 from tasklocks.cli.access import UNREACHABLE, Failed, command
 from tasklocks.cli.checks import Check, checks
-from tasklocks.cli.output import say_json
+from tasklocks.cli.output import say, say_json
 
 __all__ = ["doctor"]
 
@@ -47,9 +45,9 @@ def doctor(backend: Backend, as_json: bool) -> None:
 
 
 def _say(check: Check) -> None:
-    click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<16}  {check.found}")
+    say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<16}  {check.found}")
     if check.advice:
-        click.echo(f"      {'':<16}  → {check.advice}")
+        say(f"      {'':<16}  → {check.advice}")
 
 
 def _end(found: list[Check]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import heapq
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -55,13 +56,12 @@ def ls(backend: Backend, *, most: int, sort: str, pattern: str, idle: bool, as_j
 
 
 def busiest(found: Iterable[Row], most: int, sort: str = "waiters") -> list[Row]:
-    """Return the first rows of an order; of very many, never all are kept."""
-    # A store whose keys move while they are listed may show one twice.
-    once = _without_repeats(found)
+    """Return the first rows of an order; of very many, never all are kept. 0: return all."""
     if sort == "name":
-        return heapq.nsmallest(most, once, key=lambda row: row.name) if most else sorted(once, key=lambda row: row.name)
+        by_name = operator.attrgetter("name")
+        return heapq.nsmallest(most, found, key=by_name) if most else sorted(found, key=by_name)
     key = _KEYS[sort]
-    return heapq.nlargest(most, once, key=key) if most else sorted(once, key=key, reverse=True)
+    return heapq.nlargest(most, found, key=key) if most else sorted(found, key=key, reverse=True)
 
 
 def cells(row: Row) -> list[str]:
@@ -103,15 +103,6 @@ def why(backend: Backend, task_id: str, as_json: bool) -> None:
             f"the task {task_id} neither holds nor waits for a lock here. It may not have reached a worker yet, wait "
             "for a start that it reserved under a rate limit (its message carries that), or have ended"
         )
-
-
-def _without_repeats(found: Iterable[Row]) -> Iterable[Row]:
-    seen: set[tuple[str, bool]] = set()
-    for row in found:
-        known = (row.name, row.kind == "rate")
-        if known not in seen:
-            seen.add(known)
-            yield row
 
 
 def _say_limit(limit: LimitView) -> None:

@@ -20,9 +20,14 @@ from tasklocks.names import escaped
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["ago", "rich_table", "say_json", "say_table", "table_text", "when"]
+__all__ = ["ago", "rich_table", "say", "say_json", "say_table", "table_text", "when"]
 
 Rows = Sequence[Sequence[str]]
+
+
+def say(text: str, *, aside: bool = False) -> None:
+    """Print a sentence; `aside`, beside the answer."""
+    click.echo(escaped(text), err=aside)
 
 
 def say_json(answer: Any) -> None:

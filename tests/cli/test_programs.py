@@ -92,10 +92,11 @@ def test_control_characters_of_owners_do_not_reach_the_terminal(tmp_path):
     info = who.written(task="\x1b[2Jevil\n[bold]", id="id-1", host="\x1b]0;title\x07", pid="1")
     taken(connect(url), "\x1b[31mowner", "report", info=info)
     shown = CommandLine(url)
-    for text in (shown.says("ls"), shown.says("show", "report"), shown.says("why", "id-1")):
+    texts = [shown.says(*words) for words in (["ls"], ["show", "report"], ["why", "id-1"], ["watch", "--times", "1"])]
+    assert "%1B[2Jevil%0A[bold]" in texts[1]
+    for text in (*texts, shown("release", "report", answer="y\n").output):
         assert "\x1b" not in text
         assert "\x07" not in text
-    assert "%1B[2Jevil%0A[bold]" in shown.says("show", "report")
 
 
 def test_shells_can_complete_commands():
