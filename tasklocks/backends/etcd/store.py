@@ -123,7 +123,7 @@ class Store:
     def learn(self, name: str, line: Line) -> None:
         """Take over what another process knows of a limit, unless it is older."""
         known = self.known(name)
-        if line.revision > known.revision:
+        if line.revision >= known.revision:
             self.remember(name, replace(line, aways=known.aways, aways_total=known.aways_total))
 
     def known(self, name: str) -> Line:
