@@ -56,7 +56,11 @@ class _Gcra:
         return max(at, self._arrival - credit * self._each)
 
     def book(self, start: float, cost: float) -> None:
-        self._arrival = max(self._arrival, start) + cost * self._each
+        begin, share = max(self._arrival, start), cost * self._each
+        self._arrival = begin + share
+        if self._arrival - begin < share:
+            # Rounded up, never down: what each start gained by that would add up to starts too many.
+            self._arrival *= 1 + 2.0**-52
 
     def shift(self, at: float, move: Callable[[float], float]) -> None:
         self._arrival = move(self._arrival)

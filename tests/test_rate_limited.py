@@ -517,11 +517,12 @@ def test_who_comes_late_goes_through_a_line_at_the_same_pace():
 def test_who_comes_in_time_while_the_late_ones_start_joins_them():
     state, paces = RateState(), [Pace(10, 1)]
     slots = [state.reserve(paces, 1, NOW, None) for _ in range(31)]
-    assert state.begin(paces, 1, slots[30], NOW + 3, 0.25).wait == 0, "nobody is late"
+    at = slots[30].start
+    assert state.begin(paces, 1, slots[30], at, 0.25).wait == 0, "nobody is late"
     for slot in slots[:5]:
-        state.begin(paces, 1, slot, NOW + 3, 0.25)
-    assert state.begin(paces, 1, slots[30], NOW + 3, 0.25).wait == pytest.approx(0.5, abs=1e-5)
-    assert state.begin(paces, 1, slots[30], NOW + 3.75, 0.8).wait == 0, "the line is over"
+        state.begin(paces, 1, slot, at, 0.25)
+    assert state.begin(paces, 1, slots[30], at, 0.25).wait == pytest.approx(0.5, abs=1e-5)
+    assert state.begin(paces, 1, slots[30], at + 0.75, 0.8).wait == 0, "the line is over"
 
 
 def test_a_late_start_of_a_quota_is_lost():

@@ -17,7 +17,12 @@ if too_late(start) then
 end
 local over = 0
 for index, each in ipairs(arrivals) do
-  local arrival = math.max(each[1], start) + cost * each[2]
+  local begin, share = math.max(each[1], start), cost * each[2]
+  local arrival = begin + share
+  if arrival - begin < share then
+    -- Rounded up, never down: what each start gained by that would add up to starts too many.
+    arrival = arrival * (1 + 2 ^ -52)
+  end
   over = math.max(over, arrival + each[3] * each[2])
   arrivals[index] = digits(arrival)
 end
