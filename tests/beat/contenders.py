@@ -25,6 +25,7 @@ class Contender:
         conf: Celery settings; `{locks}` stands for the URL of the server that elects.
         app: the app that it schedules.
         times: how often it is ended in each way.
+        ids_name_ticks: whether a task id stands for an entry and its due time; else what comes too early counts.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Contender:
     conf: Mapping[str, Any]
     app: str = APP
     times: Mapping[str, int] = field(default_factory=dict)
+    ids_name_ticks: bool = False
 
     def conf_for(self, locks: str) -> dict[str, Any]:
         return {key: locks if value == "{locks}" else value for key, value in self.conf.items()}
@@ -52,6 +54,7 @@ def ours(ttl: float, times: int) -> Contender:
         patience=3 * ttl,
         conf={"tasklocks_beat_ttl": ttl},
         times={"SIGTERM": times, "SIGKILL": times, "SIGSTOP": times, "restart": (times + 1) // 2},
+        ids_name_ticks=True,
     )
 
 
@@ -88,6 +91,7 @@ PEERS = [
         conf={"tasklocks_beat_ttl": 10.0, "tasklocks_beat_scheduler": "django"},
         app=DJANGO_APP,
         times=_FEW,
+        ids_name_ticks=True,
     ),
     Contender(
         "celery-redbeat",
