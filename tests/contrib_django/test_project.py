@@ -182,14 +182,14 @@ def test_the_page_says_so_when_the_backend_does_not_answer(tmp_path):
     project = made(
         tmp_path,
         {"default": sqlite_settings(tmp_path / "site.db")},
-        settings="CELERY_TASKLOCKS_URL = 'redis://:pw@127.0.0.1:1/0'",
+        settings="CELERY_TASKLOCKS_URL = 'redis://:hush-hush@127.0.0.1:1/0'",
     )
     output = project.script(
         as_user(superuser=True)
         + """
 answer = client.get(PAGE)
 page = answer.content.decode()
-print(answer.status_code, "errornote" in page, "pw" in page)
+print(answer.status_code, "errornote" in page, "hush-hush" in page)
 """
     )
     assert output == "200 True False\n"

@@ -110,11 +110,12 @@ class LimitAdmin(admin.ModelAdmin):
             messages.success(request, f"{owner} does not hold {name!r} any more; its task is told within its lease.")
         else:
             messages.warning(request, f"{owner} did not hold {name!r} any more.")
-        return HttpResponseRedirect(
-            f"{reverse(f'{self.admin_site.name}:tasklocks_limit_show')}?{urlencode({'name': name})}"
-        )
+        shown = reverse("admin:tasklocks_limit_show", current_app=self.admin_site.name)
+        return HttpResponseRedirect(f"{shown}?{urlencode({'name': name})}")
 
     def _shown(self, request: HttpRequest, template: str, **facts: Any) -> TemplateResponse:
+        # A project may have an admin site of another name.
+        request.current_app = self.admin_site.name
         common = {**self.admin_site.each_context(request), "opts": self.opts, "title": "Task locks"}
         return TemplateResponse(request, f"{_TEMPLATES}/{template}", {**common, **facts})
 

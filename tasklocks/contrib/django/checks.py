@@ -21,7 +21,7 @@ from django.core import checks
 from django.db import connections
 from django.utils.module_loading import autodiscover_modules
 
-from tasklocks.backends import connect
+from tasklocks.backends import Backend, connect
 from tasklocks.celery.conf import Settings, settings_of
 from tasklocks.celery.marks import limits_of
 from tasklocks.celery.spec import LockSpec
@@ -59,7 +59,7 @@ def _check_settings(**_: Any) -> list[checks.CheckMessage]:
 
 def _check_tasks(**_: Any) -> list[checks.CheckMessage]:
     app = celery_app()
-    if not _usable_url():
+    if _backend() is None:
         return []
     settings = settings_of(app)
     found = [_mistake(settings, where, spec) for where, spec in _limits(app)]
@@ -75,8 +75,7 @@ def _mistake(settings: Settings, where: str, spec: Any) -> str:
 
 
 def _check_hosts(**_: Any) -> list[checks.CheckMessage]:
-    url = _usable_url()
-    if not _on_one_host(url):
+    if not _in_sqlite(_backend()):
         return []
     return [
         checks.Warning(
@@ -88,10 +87,9 @@ def _check_hosts(**_: Any) -> list[checks.CheckMessage]:
 
 
 def _check_transactions(**_: Any) -> list[checks.CheckMessage]:
-    url = _usable_url()
-    if not url.startswith("django:") or not _on_one_host(url):
+    if not _in_sqlite(_backend()) or not _url().startswith("django:"):
         return []
-    alias = url.partition("://")[2].partition("?")[0].rstrip("/") or "default"
+    alias = _url().partition("://")[2].partition("?")[0].rstrip("/") or "default"
     if not connections.settings[alias].get("ATOMIC_REQUESTS"):
         return []
     return [
@@ -116,7 +114,7 @@ def _check_waits(**_: Any) -> list[checks.CheckMessage]:
             id="tasklocks.W004",
         )
         for where, spec in _limits(app)
-        if isinstance(spec, LockSpec) and spec.max_wait is not None and spec.max_wait >= patience
+        if isinstance(spec, LockSpec) and spec.on_busy in ("retry", "wait") and (spec.max_wait or 0.0) >= patience
     ]
 
 
@@ -143,17 +141,21 @@ def _said(settings: Settings) -> str | None:
     return settings.url or os.environ.get("TASKLOCKS_URL")
 
 
-def _usable_url() -> str:
-    """Return the backend's URL; empty if there is none or it cannot work, of which `_check_settings` tells."""
+def _backend() -> Backend | None:
+    """Return the project's backend, of which nothing is asked; None if `_check_settings` complains."""
     try:
-        url = _said(settings_of(celery_app())) or ""
-        return url if url and connect(url) else ""
+        settings = settings_of(celery_app())
+        return settings.backend(None, "") if _said(settings) else None
     except ConfigurationError:
-        return ""
+        return None
 
 
-def _on_one_host(url: str) -> bool:
-    return url.startswith(("sqlite:", "django:")) and not connect(url).capabilities.multi_host
+def _in_sqlite(backend: Backend | None) -> bool:
+    return backend is not None and _url().startswith(("sqlite:", "django:")) and not backend.capabilities.multi_host
+
+
+def _url() -> str:
+    return _said(settings_of(celery_app())) or ""
 
 
 _NO_BACKEND = checks.Warning(
