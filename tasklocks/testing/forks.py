@@ -25,11 +25,11 @@ def eventually(condition: Callable[[], object], *, within: float, every: float =
     return bool(condition())
 
 
-def in_threads(count: int, work: Callable[[], None]) -> None:
+def in_threads(count: int, work: Callable[[], None], *, within: float = 60.0) -> None:
     """Do the same in so many threads at once; what one of them raises is raised here."""
     with ThreadPoolExecutor(count) as pool:
         for done in [pool.submit(work) for _ in range(count)]:
-            done.result(timeout=60)
+            done.result(timeout=within)
 
 
 def in_fork(check: Callable[[], object]) -> int:

@@ -16,6 +16,7 @@ FEW = 5
 """What a backend may keep for itself, such as its version, or where its tokens begin."""
 
 _THREADS = 4
+_WITHIN = 0.1  # seconds for each limit, and a minute for all
 
 
 def test_limits_that_were_used_once_are_not_kept_for_ever(
@@ -50,7 +51,7 @@ def _for_each(count: int, do: Callable[[str], None]) -> None:
         while (name := _next(names, guard)) is not None:
             do(name)
 
-    in_threads(_THREADS, do_some)
+    in_threads(_THREADS, do_some, within=60 + _WITHIN * count)
 
 
 def _next(names: Iterator[str], guard: threading.Lock) -> str | None:
