@@ -196,16 +196,15 @@ class Desk:
             return None
         try:
             slot = reserved(request, limit, None if self._sends else _SOON)
+            if slot is None:
+                return None
+            return GONE if slot.wait > _SOON and self._sent_back(request, slot.wait) else slot.wait
         except BackendUnavailable as down:
             self._trouble_until = clock.now() + _LEAVE_ALONE
             _logger.warning("starts are reserved in the pool for a while: %s", down)
-            return None
         except Exception:
-            _logger.debug("no start is reserved yet for %s", request.id, exc_info=True)
-            return None
-        if slot is None:
-            return None
-        return GONE if slot.wait > _SOON and self._sent_back(request, slot.wait) else slot.wait
+            _logger.debug("the start of %s is left to the pool", request.id, exc_info=True)
+        return None
 
     def _sent_back(self, request: Any, wait: float) -> bool:
         """Put the message into the broker again, due at its start; False: it has to be held."""
