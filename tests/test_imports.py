@@ -53,7 +53,7 @@ def test_the_import_loads_no_client_and_no_backend(tmp_path):
     clients = {module for module in loaded if module.partition(".")[0] in NEVER_AT_IMPORT}
     backends = {module for module in loaded if module.startswith("tasklocks.backends.")}
     assert clients == set()
-    assert backends == {"tasklocks.backends.base"}
+    assert backends == {"tasklocks.backends.base", "tasklocks.backends.several"}
 
 
 def test_the_import_starts_nothing_and_leaves_nothing(tmp_path):
