@@ -45,6 +45,7 @@ def project_in(database, field_of, new_backend_url):
         yield field
 
 
+@pytest.mark.parametrize("project", ["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)], indirect=True)
 def test_a_schedule_in_a_database_goes_on_under_the_next_leader(project):
     project.entry("every-second", "1")
     project.entry("every-three", "3")
