@@ -91,7 +91,8 @@ def test_every_setting_is_read_from_the_namespace(tmp_path):
     )
     assert complaints == ""
     assert output == (
-        "Settings(url='sqlite:///shop-locks.db', prefix='the-shop', ttl=12.0, countdown=0.5, options={'timeout': 3})\n"
+        "Settings(url='sqlite:///shop-locks.db', prefix='the-shop', ttl=12.0, countdown=0.5, max_countdown=30.0, "
+        "options={'timeout': 3})\n"
     )
 
 
