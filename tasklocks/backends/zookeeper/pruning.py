@@ -42,10 +42,12 @@ def prune(session: Session) -> None:
 
 
 def _prune(session: Session) -> None:
-    # It is nobody's wish: whoever asked for something else hears of a silent server by that.
-    with contextlib.suppress(BackendUnavailable):
-        _remove_ended(session, _some_limits(session))
-    session.pruning.release()
+    try:
+        # It is nobody's wish: whoever asked for something else hears of a silent server by that.
+        with contextlib.suppress(BackendUnavailable):
+            _remove_ended(session, _some_limits(session))
+    finally:
+        session.pruning.release()
 
 
 def _some_limits(session: Session) -> list[str]:
