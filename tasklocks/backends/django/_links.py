@@ -15,6 +15,8 @@ from tasklocks.errors import BackendUnavailable
 __all__ = ["Link", "Links", "Session"]
 
 _MOST = 4  # A step takes about a millisecond, so that is enough for many threads; PostgreSQL allows a hundred in all.
+# Else PostgreSQL plans anew each time, which takes longer than the step. For one transaction only, because of poolers.
+_ONE_PLAN = "SET LOCAL plan_cache_mode = force_generic_plan"
 _LEVEL = "SELECT current_setting('default_transaction_isolation')"
 
 
@@ -56,7 +58,7 @@ class Session:
 
     def ask_prepared(self, statements: Sequence[Statement]) -> list[str]:
         """Do the statements in one transaction, prepared as soon as they are used."""
-        texts = []
+        texts = [_ONE_PLAN]
         for each in statements:
             if each.can_be_prepared and each.name not in self._prepared:
                 texts.append(each.prepare())
