@@ -34,7 +34,16 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["redis", "rabbitmq"])
+# Each promise on one broker, the other one in `make soak`: most of their time these tests wait.
+def soaked(broker: str) -> Any:
+    return pytest.param(broker, marks=pytest.mark.soak)
+
+
+ON_REDIS = pytest.mark.parametrize("hasty", ["redis", soaked("rabbitmq")], indirect=True)
+ON_RABBITMQ = pytest.mark.parametrize("hasty", ["rabbitmq", soaked("redis")], indirect=True)
+
+
+@pytest.fixture
 def hasty(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Iterator[Stage]:
     """One of two workers that take a few seconds for a long wait."""
     options = {**OPTIONS, "locks": new_locks("redis", tmp_path, redis_url)}
@@ -80,6 +89,7 @@ def held_by_workers(stage: Stage) -> int:
     return sum(len(each) for each in both)
 
 
+@ON_REDIS
 def test_what_waits_long_is_in_no_workers_memory_and_starts_in_time(hasty, second, limit):
     away_until(hasty, limit, 9)
     began = time.monotonic()
@@ -97,6 +107,7 @@ def test_what_waits_long_is_in_no_workers_memory_and_starts_in_time(hasty, secon
     assert sum(hasty.record.count("message", result.id) for result in results) <= 2 * 80
 
 
+@ON_RABBITMQ
 def test_a_task_that_was_far_away_is_the_same_when_it_comes_back(hasty, limit):
     options = {"serializer": "pickle", "compression": "gzip", "priority": 3, "expires": 600, "time_limit": 50}
     options |= {"headers": {"own": "header"}, "correlation_id": "mine", "reply_to": "nobody", "argsrepr": "(hidden)"}
@@ -113,6 +124,7 @@ def test_a_task_that_was_far_away_is_the_same_when_it_comes_back(hasty, limit):
     assert [fact["more"] for fact in hasty.record.facts("start", limit)] == [repr({"a set"})] * 2
 
 
+@ON_REDIS
 def test_what_the_pool_sends_away_for_long_waits_in_the_broker_too_and_is_the_same_when_it_comes_back(hasty, limit):
     RateLimit(limit, "4/s", backend=connect(hasty.locks)).reserve(cost=4 * 8)
     sent = hasty.tasks.both.apply_async((limit,), {"more": {"a set"}}, serializer="pickle", priority=3)
@@ -124,6 +136,7 @@ def test_what_the_pool_sends_away_for_long_waits_in_the_broker_too_and_is_the_sa
     assert first["content"] == second["content"] == "application/x-python-serialize"
 
 
+@ON_RABBITMQ
 def test_chains_and_chords_go_on_when_their_tasks_come_back(hasty, limit):
     step, item, collect = hasty.tasks.step, hasty.tasks.item, hasty.tasks.collect
     away_until(hasty, limit, 6)
@@ -133,6 +146,7 @@ def test_chains_and_chords_go_on_when_their_tasks_come_back(hasty, limit):
     assert sorted(every.get(timeout=30)) == [0, 1, 4, 9, 16]
 
 
+@ON_REDIS
 def test_other_tasks_are_not_delayed_by_those_that_are_far_away(hasty, limit):
     away_until(hasty, limit, 600)
     for number in range(100):
@@ -141,6 +155,7 @@ def test_other_tasks_are_not_delayed_by_those_that_are_far_away(hasty, limit):
     assert hasty.record.count("start", limit) == 0
 
 
+@ON_REDIS
 def test_a_worker_that_is_stopped_and_started_again_loses_nothing_and_does_nothing_twice(hasty, limit):
     # Nothing starts at that moment: what Celery's pool has just accepted is delivered again, whoever sent it.
     away_until(hasty, limit, 7)
@@ -153,6 +168,7 @@ def test_a_worker_that_is_stopped_and_started_again_loses_nothing_and_does_nothi
         assert hasty.record.count("start", limit) == 60
 
 
+@ON_RABBITMQ
 @pytest.mark.faults
 def test_nothing_is_lost_when_all_workers_are_killed_while_tasks_are_far_away(hasty, second, limit):
     for number in range(240):
