@@ -45,23 +45,35 @@ def take(backend: Backend, request: AcquireRequest, hold: Callable[[Grant], Leas
         raise
 
 
-def acquire(backend: Backend, request: AcquireRequest, *, timeout: float | None) -> Grant:
+def acquire(
+    backend: Backend,
+    request: AcquireRequest,
+    *,
+    timeout: float | None,
+    go_on: Callable[[Busy], bool] = lambda busy: True,
+) -> Grant:
     """Return a lease, waiting up to `timeout` seconds in line (None: without bound, 0: not at all).
+
+    Args:
+        backend: where the limit lives.
+        request: what is wanted.
+        timeout: seconds.
+        go_on: gets each busy answer; False ends the wait. It is asked a few times within WAITER_TTL.
 
     Raises:
         LockBusy: not free, and `timeout` is 0.
-        LockTimeout: not free within `timeout`.
+        LockTimeout: not free within `timeout`, or not to be waited for any more.
         BackendUnavailable: the backend does not answer, or stopped answering for too long during the wait.
     """
     ledger.note(fingerprint(backend), request.name, request.owner)
     try:
-        return _acquire(backend, request, timeout)
+        return _acquire(backend, request, timeout, go_on)
     except BaseException:
         ledger.strike(request.owner)
         raise
 
 
-def _acquire(backend: Backend, request: AcquireRequest, timeout: float | None) -> Grant:
+def _acquire(backend: Backend, request: AcquireRequest, timeout: float | None, go_on: Callable[[Busy], bool]) -> Grant:
     began = clock.now()
     if timeout == 0 or not backend.listening:
         answer = _ask(backend, request)
@@ -73,7 +85,7 @@ def _acquire(backend: Backend, request: AcquireRequest, timeout: float | None) -
     granted: Grant | None = None
     listener = backend.listen(request.owner)
     try:
-        granted = _wait_in_line(backend, _in_line(request, listener), listener, deadline)
+        granted = _wait_in_line(backend, _in_line(request, listener), listener, deadline, go_on)
     finally:
         listener.close()
         if granted is None:
@@ -93,7 +105,9 @@ def _in_line(request: AcquireRequest, listener: Listener) -> AcquireRequest:
     return dataclasses.replace(request, place=Place(request.owner, WAITER_TTL, listener.address))
 
 
-def _wait_in_line(backend: Backend, request: AcquireRequest, listener: Listener, deadline: float) -> Grant:
+def _wait_in_line(
+    backend: Backend, request: AcquireRequest, listener: Listener, deadline: float, go_on: Callable[[Busy], bool]
+) -> Grant:
     answered = clock.now()
     last: Busy | None = None
     while True:
@@ -108,7 +122,7 @@ def _wait_in_line(backend: Backend, request: AcquireRequest, listener: Listener,
         if isinstance(answer, Grant):
             return answer
         last, answered = answer, clock.now()
-        if answered >= deadline:
+        if answered >= deadline or not go_on(last):
             raise LockTimeout(f"gave up waiting: {busy_text(request.name, last)}", name=request.name, busy=last)
         pushed = listener.wait(min(deadline - answered, _look_again_in(backend, last)), last)
         if pushed is not None and clock.now() < pushed.deadline and _usually_short(last):

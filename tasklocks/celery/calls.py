@@ -20,12 +20,16 @@ from tasklocks.celery.conf import app_in_use
 from tasklocks.celery.marks import body_of, wrapped_chain
 from tasklocks.celery.waited import HEADER, Waited, read
 
-__all__ = ["CONTENT_TYPE", "Call", "Kind", "current_call", "enter_body"]
+__all__ = ["CONTENT_TYPE", "LEASES", "OURS", "Call", "Kind", "current_call", "enter_body"]
 
 CONTENT_TYPE = "tasklocks_content_type"
 """The key under which the worker's main process tells the pool how the message was serialized."""
 
-_OURS = frozenset({HEADER, CONTENT_TYPE})
+LEASES = "tasklocks_leases"
+"""The key under which the worker's main process gives the leases that it has taken to the body, see `admission`."""
+
+OURS = frozenset({HEADER, CONTENT_TYPE, LEASES})
+"""What tasklocks writes into a request: none of it is to go on with what the body sends."""
 _MAPS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
 
@@ -97,7 +101,7 @@ def enter_body(call: Call) -> None:
     request.tasklocks_entered = True
     # The task's own retries copy the headers; a later wait starts from zero.
     if request.headers:
-        request.headers = {key: value for key, value in request.headers.items() if key not in _OURS} or None
+        request.headers = {key: value for key, value in request.headers.items() if key not in OURS} or None
 
 
 def _kind_inside() -> Kind:

@@ -15,7 +15,16 @@ from tasklocks.durations import seconds
 from tasklocks.errors import ConfigurationError
 from tasklocks.names import check_name
 
-__all__ = ["DEFAULT_TTL", "BeatSettings", "Settings", "app_in_use", "beat_settings_of", "settings_of"]
+__all__ = [
+    "DEFAULT_TTL",
+    "AdmissionSettings",
+    "BeatSettings",
+    "Settings",
+    "admission_settings_of",
+    "app_in_use",
+    "beat_settings_of",
+    "settings_of",
+]
 
 DEFAULT_TTL = 30.0
 """Seconds that a lease lasts without renewal, unless set."""
@@ -26,6 +35,7 @@ DEFAULT_MAX_COUNTDOWN = 30.0
 _DEFAULT_SCHEDULER = "celery.beat:PersistentScheduler"
 _DEFAULT_BEAT_NAME = "celery-beat"
 _DEFAULT_BEAT_TTL = 10.0
+_DEFAULT_MAX_HELD = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +126,27 @@ def beat_settings_of(app: Celery) -> BeatSettings:
             _said(conf.get("tasklocks_beat_ttl"), _DEFAULT_BEAT_TTL), setting="tasklocks_beat_ttl", exclusive=True
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """What an app says about messages that wait in its workers.
+
+    Attributes:
+        on: `tasklocks_admission`; False: leases are taken in the tasks' bodies.
+        most: `tasklocks_max_held`; how many messages one worker holds.
+    """
+
+    on: bool
+    most: int
+
+
+def admission_settings_of(app: Celery) -> AdmissionSettings:
+    """Return what `app` says about messages that wait in its workers."""
+    most = _said(app.conf.get("tasklocks_max_held"), _DEFAULT_MAX_HELD)
+    if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+        raise ConfigurationError(f"tasklocks_max_held must be a whole number of messages, not {most!r}")
+    return AdmissionSettings(on=bool(_said(app.conf.get("tasklocks_admission"), True)), most=most)
 
 
 def app_in_use() -> Celery | None:

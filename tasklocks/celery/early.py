@@ -12,7 +12,6 @@ limit are with the thread.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import queue
@@ -24,19 +23,18 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
-from celery.app.task import Context
 from celery.worker import state
 
 from tasklocks import clock
+from tasklocks.celery.arrived import as_in_pool
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.later import forward
-from tasklocks.celery.marks import body_of, limits_of
+from tasklocks.celery.marks import limits_of
 from tasklocks.celery.rate_spec import RateSpec
 from tasklocks.celery.routes import delays_natively, home_of
 from tasklocks.celery.slots import SHORT
 from tasklocks.celery.waited import HEADER, Booked, Waited, written
-from tasklocks.celery.wish import Wish, wish_of
-from tasklocks.celery.work import Work
+from tasklocks.celery.wish import wish_of
 from tasklocks.errors import BackendUnavailable
 from tasklocks.types import Slot
 
@@ -239,25 +237,13 @@ def reserved(request: Any, limit: RateSpec, longest: float | None) -> Slot | Non
         limit: what `only_rate` returns for its task.
         longest: seconds; a later start is not reserved. None: the task's own bound.
     """
-    wish = _wish(request, limit)
+    wish = as_in_pool(request, lambda settings, work: wish_of(limit, settings, work))
     bounds = [bound for bound in (longest, limit.max_wait) if bound is not None]
     slot = wish.reserve(min(bounds, default=None))
     if not isinstance(slot, Slot):
         return None
     request.request_dict[HEADER] = written(Waited(slots=(Booked(wish.name, slot.start, slot.made),)))
     return slot
-
-
-def _wish(request: Any, limit: RateSpec) -> Wish:
-    """Return what the call wants, made as in the pool: with the task and its request, if it is bound."""
-    task, args = request.task, tuple(request.args)
-    if inspect.ismethod(body_of(task)):
-        args = (task, *args)
-    task.request_stack.push(Context(request.request_dict))
-    try:
-        return wish_of(limit, settings_of(task.app), Work(task.run, args, request.kwargs, args))
-    finally:
-        task.request_stack.pop()
 
 
 @signals.worker_init.connect(dispatch_uid="tasklocks.early")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from tasklocks.celery.admission.given import given_leases
 from tasklocks.celery.calls import Call, Kind, current_call, enter_body
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.interrupt import Interruptible
@@ -48,7 +49,8 @@ def run_limited(body: Callable[..., Any], work: Work, limits: Sequence[Limit]) -
     owners: list[str] = []
     try:
         with ExitStack() as held:
-            for spec in locks:
+            leases += [held.enter_context(lease) for lease in given_leases(call, locks, settings, work, run)]
+            for spec in locks[len(leases) :]:
                 attempt = attempt_of(call, spec, settings, spec.key(work.key_args, work.kwargs), run)
                 owners.append(attempt.request.owner)
                 if shares(attempt):

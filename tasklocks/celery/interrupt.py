@@ -26,7 +26,7 @@ from billiard.process import current_process
 from tasklocks.errors import LeaseLost
 from tasklocks.leases import Lease
 
-__all__ = ["Interruptible"]
+__all__ = ["Interruptible", "interrupt_process", "listen_for_interrupts"]
 
 # Celery and billiard use none of the real-time signals; systems without them fall back to asynchronous exceptions.
 _SIGNAL: int | None = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else None
@@ -43,11 +43,17 @@ class _Means(Protocol):
 
 
 class Interruptible:
-    """One run of a user's function that is told when one of its leases is lost."""
+    """One run of a user's function that is told when one of its leases is lost.
+
+    Attributes:
+        told_by_signal: leases that another process renews; it sends a signal when one of them is lost.
+        error: what rises, or rose, in the function.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._means: _Means | None = None
+        self.told_by_signal: Sequence[Lease] = ()
         self.error: LeaseLost | None = None
 
     @property
@@ -62,6 +68,12 @@ class Interruptible:
                 return
             self.error = _error_of(lease)
             self._means.send()
+
+    def notice(self) -> None:
+        """Look whether a lease is lost that another process renews (called where its signal arrives)."""
+        lost = (lease for lease in self.told_by_signal if lease.lost)
+        if self.error is None and (lease := next(lost, None)) is not None:
+            self.error = _error_of(lease)
 
     def terminate(self, lease: Lease) -> None:
         """Kill the process, if the run still goes on and nothing else runs there; else interrupt the run."""
@@ -130,6 +142,7 @@ class _BySignal:
 
     @property
     def due(self) -> LeaseLost | None:
+        self._run.notice()
         return self._run.error if self._run.armed else None
 
 
@@ -137,6 +150,18 @@ def _rise(_signal: int, _frame: FrameType | None) -> None:
     means = _BySignal.running
     if means is not None and (error := means.due) is not None:
         raise error
+
+
+def interrupt_process(pid: int) -> None:
+    """Make `LeaseLost` rise in the task that a process of the pool runs, if it finds that a lease of it is lost."""
+    if _SIGNAL is not None:
+        os.kill(pid, _SIGNAL)
+
+
+def listen_for_interrupts() -> None:
+    """Expect such signals in this process: without a handler they would end it."""
+    if _SIGNAL is not None:
+        signal.signal(_SIGNAL, _rise)
 
 
 class _ByAsyncException:

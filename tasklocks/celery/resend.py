@@ -17,7 +17,7 @@ from celery import Celery, Task, signals
 from celery.canvas import Signature
 from kombu.serialization import registry
 
-from tasklocks.celery.calls import CONTENT_TYPE
+from tasklocks.celery.calls import CONTENT_TYPE, LEASES, OURS
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.later import later_queue, staying, stays_until
 from tasklocks.celery.marks import limits_of
@@ -29,10 +29,14 @@ __all__ = ["send_again"]
 _KEPT_PROPERTIES = ("correlation_id", "message_id", "delivery_mode")
 
 
-@signals.task_received.connect(dispatch_uid="tasklocks.content_type")
-def _keep_content_type(request: Any = None, **_: Any) -> None:
+@signals.task_received.connect(dispatch_uid="tasklocks.message")
+def _look_at_message(request: Any = None, **_: Any) -> None:
     """Note the content type for the resend: the pool gets the body already without it."""
-    if request is not None and request.content_type and limits_of(request.task):
+    if request is None:
+        return
+    # Only this process says what leases a task has; a sender could say that it needs none.
+    request.request_dict.pop(LEASES, None)
+    if request.content_type and limits_of(request.task):
         request.request_dict[CONTENT_TYPE] = request.content_type
 
 
@@ -61,7 +65,7 @@ def send_again(task: Task, countdown: float, waited: Waited) -> Signature:
 
 
 def _headers(request: Any, waited: Waited) -> dict[str, Any]:
-    kept = {key: value for key, value in kept_headers(request.headers or {}).items() if key != CONTENT_TYPE}
+    kept = {key: value for key, value in kept_headers(request.headers or {}).items() if key not in OURS}
     return {**kept, HEADER: written(waited)}
 
 

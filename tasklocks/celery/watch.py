@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tasklocks.backends import with_fingerprint
 from tasklocks.errors import TaskLocksError
 from tasklocks.ledger import Entry
 
-__all__ = ["Watch", "children"]
+__all__ = ["Watch", "children", "watch_of_this_worker"]
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, for this user only
 _DOOR = "door"
@@ -37,7 +37,12 @@ _logger = logging.getLogger("tasklocks")
 
 
 class Watch:
-    """Watches the processes that say hello at its door; one thread of the worker's main process."""
+    """Watches the processes that say hello at its door; one thread of the worker's main process.
+
+    Attributes:
+        folder: where the ledgers are; this worker's own, for this user only.
+        on_gone: called with the id of each process that is gone, by the watch's thread.
+    """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tasklocks-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
@@ -47,6 +52,7 @@ class Watch:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._door, selectors.EVENT_READ)
         self._unreleased: list[tuple[Entry, float]] = []
+        self.on_gone: list[Callable[[int], None]] = []
         self._thread = threading.Thread(target=self._run, name="tasklocks-watch", daemon=True)
         self._thread.start()
 
@@ -114,6 +120,8 @@ class Watch:
         self._settle(pid)
 
     def _settle(self, pid: int) -> None:
+        for tell in self.on_gone:
+            tell(pid)
         left = ledger.read(self.folder, pid)
         if left:
             limits = ", ".join(sorted({repr(entry.name) for entry in left}))
@@ -156,6 +164,11 @@ def children() -> Mapping[int, Sequence[Entry]]:
     """Return what the pool processes of this worker hold or wait for; nothing where there are none to be watched."""
     watch = _Worker.watch
     return watch.children() if watch is not None and watch.mine else {}
+
+
+def watch_of_this_worker() -> Watch | None:
+    """Return the watch over this process's pool, or over this process, if it is of a pool."""
+    return _Worker.watch
 
 
 @signals.worker_init.connect(dispatch_uid="tasklocks.watch")

@@ -1,0 +1,248 @@
+"""Decides about each message of a locked task: hold it, let it stand in line, let it go. In the event loop's thread."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from celery.worker import state
+
+from tasklocks import clock
+from tasklocks.backoff import adaptive, when_unreachable
+from tasklocks.celery.admission.asking import Answer, Asking
+from tasklocks.celery.admission.errands import Errands
+from tasklocks.celery.admission.held import Held, held, locks_to_hold
+from tasklocks.celery.admission.inbox import Inbox
+from tasklocks.celery.admission.lines import Lines
+from tasklocks.celery.admission.loans import Loans
+from tasklocks.celery.admission.prefetch import Prefetch
+from tasklocks.celery.admission.room import Room
+from tasklocks.celery.calls import LEASES
+from tasklocks.celery.spec import LockSpec
+from tasklocks.errors import BackendUnavailable
+from tasklocks.leases import Lease
+from tasklocks.types import Busy
+
+__all__ = ["Desk"]
+
+_LOOK_AGAIN = 3.0  # seconds between two looks of one that does not listen, at the most
+_PAUSE = 5.0  # the same while its backend does not answer
+
+_logger = logging.getLogger("tasklocks")
+
+
+class Desk:
+    """The messages that one worker holds.
+
+    Args:
+        room: the pool.
+        loans: keep the leases of tasks in the pool.
+        errands: do what must not be waited for.
+        inbox: where threads leave answers, or None if a body has ended.
+        most: how many messages are held at the most.
+        longest: seconds for which one is held at the most.
+    """
+
+    def __init__(
+        self, room: Room, loans: Loans, errands: Errands, inbox: Inbox[Answer | None], *, most: int, longest: float
+    ) -> None:
+        self._room = room
+        self._loans = loans
+        self._errands = errands
+        self._inbox = inbox
+        self._most = most
+        self._longest = longest
+        self._asking = Asking(loans.lease, inbox.put)
+        self._locks: dict[str, Sequence[LockSpec]] = {}
+        self._stuck = False
+        self.lines = Lines()
+        self.prefetch = Prefetch()
+
+    def received(self, request: Any) -> None:
+        """Hold the message of a locked task, pass on any other (stands where Celery gives a task to its pool)."""
+        locks = self._locks_of(request.task)
+        kept = self._as_held(request, locks) if locks and self._has_space else None
+        if kept is None:
+            self._room.pass_on(request)
+            return
+        # A task that waits counts neither for the autoscaler nor as a place of the pool that is taken.
+        state.reserved_requests.discard(request)
+        kept.prefetched = not self._stuck and self.prefetch.raise_()
+        self.lines.add(kept)
+        self._let_stand()
+
+    def read_inbox(self) -> None:
+        """Act on what the threads say."""
+        for message in self._inbox.take():
+            if message is not None:
+                self._answered(message)
+        self._let_stand()
+
+    def look_around(self) -> None:
+        """See to what comes with time: a few times a second."""
+        now = clock.now()
+        for each in self.lines:
+            if each.request.revoked():
+                self._let_go(each)
+            elif each.until <= now:
+                self._to_the_body(each)
+        self._stuck = self._room.stuck
+        if self._stuck:
+            self._step_out()
+        self._let_stand()
+
+    def clear(self, *, give_to_broker: bool) -> None:
+        """Hold nothing any more.
+
+        Args:
+            give_to_broker: whether the broker takes the messages back; else it delivers them again by itself.
+        """
+        left = list(self.lines)
+        for each in left:
+            self._let_go(each, restore=give_to_broker)
+        for message in self._inbox.shut():
+            if message is not None:
+                self._asking.answered()
+                self._give_back(message.leases)
+        self.give_up()
+        # The newest first: each goes to the head of its queue.
+        for each in reversed(left) if give_to_broker else ():
+            each.request.message.reject_log_error(_logger, each.request.connection_errors, requeue=True)
+
+    def give_up(self) -> None:
+        """Take back the leases of tasks that the pool has forgotten before they began."""
+        for owner in self._loans.owners():
+            self._loans.take_back(owner)
+
+    def close(self) -> None:
+        """End the threads that ask."""
+        self.give_up()
+        self._asking.close()
+
+    @property
+    def _has_space(self) -> bool:
+        return len(self.lines) < self._most and not self._loans.full and self.prefetch.has_space(len(self.lines))
+
+    def _locks_of(self, task: Any) -> Sequence[LockSpec]:
+        if task.name not in self._locks:
+            self._locks[task.name] = locks_to_hold(task)
+        return self._locks[task.name]
+
+    def _as_held(self, request: Any, locks: Sequence[LockSpec]) -> Held | None:
+        try:
+            return held(request, locks, self._longest)
+        except Exception:
+            # A wrong call, a wrong name: the task fails by it in the pool, where an error belongs to its task.
+            _logger.debug("the locks of %s are left to its body", request.id, exc_info=True)
+            return None
+
+    def _let_stand(self) -> None:
+        if self._stuck:
+            return
+        places = self._room.places - len(self._loans)
+        for each in self.lines.next_to_stand(places, clock.now()):
+            self.lines.stand(each)
+            each.stays = not self.lines.crowded
+            self._asking.ask(each, each.stays)
+
+    def _step_out(self) -> None:
+        """Leave every line: whoever is granted a permit here could not use it."""
+        for each in self.lines:
+            if each.standing and each.stays:
+                each.stays = False
+                self._leave(each)
+
+    def _leave(self, each: Held) -> None:
+        backend, name = each.key
+        self._errands.leave(backend, name, each.owner)
+
+    def _answered(self, answer: Answer) -> None:
+        self._asking.answered()
+        each = answer.held
+        if each.gone:
+            self._give_back(answer.leases)
+            return
+        self.lines.step_back(each)
+        if answer.leases:
+            self._admit(each, answer.leases)
+        elif answer.busy is not None:
+            self._wait_on(each, answer, answer.busy)
+        else:
+            self._trouble(each, answer)
+
+    def _wait_on(self, each: Held, answer: Answer, busy: Busy) -> None:
+        each.failures = 0
+        each.found_busy(busy)
+        if answer.first != each.first:
+            self.lines.waits_for(each, answer.first)
+            return
+        pause = adaptive(busy, 0, each.wants[each.first].spec.permits)
+        each.looks_at = clock.now() + min(pause, _LOOK_AGAIN)
+
+    def _trouble(self, each: Held, answer: Answer) -> None:
+        """Treat the limit as busy, unless its lock says otherwise, or the error is no backend's."""
+        want = each.wants[answer.first]
+        if want.spec.on_backend_error == "raise" or not isinstance(answer.error, BackendUnavailable):
+            self._to_the_body(each)
+            return
+        each.failures += 1
+        each.looks_at = clock.now() + min(when_unreachable(each.failures), _PAUSE)
+        _logger.warning("%s[%s] waits, its backend is not usable: %s", each.request.name, each.request.id, answer.error)
+
+    def _admit(self, each: Held, leases: Sequence[Lease]) -> None:
+        """Give the task to the pool, with its leases."""
+        request = each.request
+        if request.revoked():
+            self._let_go(each)
+            self._give_back(leases)
+            return
+        request.request_dict[LEASES] = self._loans.lend(each, leases)
+        self._follow(request, each.owner)
+        self._forget(each)
+        state.task_reserved(request)
+        self._room.put_first(request)
+
+    def _follow(self, request: Any, owner: str) -> None:
+        """See the end of the task, if its body does not say it."""
+        on_success, on_failure = request.on_success, request.on_failure
+
+        @functools.wraps(on_success)
+        def finished(result: Any, **options: Any) -> None:
+            self._loans.over(owner)
+            self._inbox.put(None)
+            on_success(result, **options)
+
+        @functools.wraps(on_failure)
+        def failed(*args: Any, **options: Any) -> None:
+            # Its process is gone, or too late: this says nothing about the body, but one that did not begin never will.
+            self._loans.take_back(owner)
+            on_failure(*args, **options)
+
+        request.on_success, request.on_failure = finished, failed
+
+    def _to_the_body(self, each: Held) -> None:
+        """Give the task to the pool without a lease."""
+        self._let_go(each)
+        each.tell_the_body()
+        state.task_reserved(each.request)
+        self._room.pass_on(each.request)
+
+    def _let_go(self, each: Held, *, restore: bool = True) -> None:
+        """Hold it no more; a thread that still asks for it finds that out."""
+        each.gone = True
+        if each.standing:
+            self.lines.step_back(each)
+            self._leave(each)
+        self._forget(each, restore=restore)
+
+    def _forget(self, each: Held, *, restore: bool = True) -> None:
+        self.lines.remove(each)
+        state.requests.pop(each.request.id, None)
+        if each.prefetched and restore:
+            self.prefetch.lower()
+
+    def _give_back(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            self._errands.give_back(lease)

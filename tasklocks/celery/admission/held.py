@@ -1,0 +1,159 @@
+"""`Held`: one message that waits in the worker's main process, and what it waits for."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasklocks import clock, who
+from tasklocks.backends import Backend
+from tasklocks.celery.arrived import as_in_pool
+from tasklocks.celery.conf import Settings
+from tasklocks.celery.marks import Limit, limits_of
+from tasklocks.celery.spec import LockSpec
+from tasklocks.celery.waited import HEADER, Waited, read, written
+from tasklocks.celery.work import Work
+from tasklocks.types import AcquireRequest, Busy, Place
+
+__all__ = ["Held", "Key", "Want", "held", "locks_to_hold"]
+
+_AWAY = 30.0  # seconds that the place of one is kept which looks by itself; longer than between two looks
+
+_numbers = itertools.count()
+
+Key = tuple[Backend, str]
+"""A limit: where it lives, and its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One lock of a call.
+
+    Attributes:
+        spec: what the decorator says.
+        backend: where the limit lives.
+        name: the limit.
+        ttl: seconds that a lease lasts without renewal.
+    """
+
+    spec: LockSpec
+    backend: Backend
+    name: str
+    ttl: float
+
+    @property
+    def key(self) -> Key:
+        """The limit."""
+        return self.backend, self.name
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """A message that waits. Only the event loop changes it.
+
+    Attributes:
+        request: Celery's.
+        wants: its locks, outermost first.
+        owner: who will hold the leases; nobody else's, not even another delivery's of the same task.
+        info: what others see of the owner.
+        waited: what its header said when it came.
+        number: grows with each message that arrives.
+        first: which of its locks it waits for in line.
+        standing: a thread asks for it.
+        stays: the thread stands in line until it has an answer.
+        gone: it is not held any more, whatever a thread may still find out.
+        looks_at: local clock; it does not ask again before.
+        failures: how often in a row the backend did not answer.
+        since: backend's clock when it first found its lock busy; None: not yet.
+        until: local clock; when its patience (`max_wait`), or the broker's, is over.
+        prefetched: the prefetch count was raised for it.
+    """
+
+    request: Any
+    wants: Sequence[Want]
+    owner: str
+    info: str
+    waited: Waited
+    number: int = field(default_factory=lambda: next(_numbers))
+    first: int = 0
+    standing: bool = False
+    stays: bool = False
+    gone: bool = False
+    looks_at: float = -math.inf
+    failures: int = 0
+    since: float | None = None
+    until: float = math.inf
+    prefetched: bool = False
+
+    @property
+    def key(self) -> Key:
+        """The limit that it waits for in line."""
+        return self.wants[self.first].key
+
+    def asks_for(self, want: Want, *, counted: bool = False) -> AcquireRequest:
+        """Return what to ask the backend; the user's function is asked for the capacity, so not in the event loop.
+
+        Args:
+            want: which of its locks.
+            counted: whether it keeps a place while it does not listen.
+        """
+        place = Place(f"held:{self.owner}", _AWAY) if counted else None
+        return AcquireRequest(
+            want.name, self.owner, want.spec.permits, want.spec.capacity_now(), want.ttl, place, self.info
+        )
+
+    def found_busy(self, busy: Busy) -> None:
+        """Note since when it waits, and until when it may."""
+        if self.since is None:
+            self.since = self.waited.since if self.waited.since is not None else busy.server_time
+        bound = self.wants[self.first].spec.max_wait
+        if bound is not None:
+            self.until = min(self.until, busy.asked_at + bound - (busy.server_time - self.since))
+
+    def tell_the_body(self) -> None:
+        """Let the task's body know since when it waits: it is given to the pool without a lease."""
+        if self.since is not None and self.waited.since is None:
+            self.request.request_dict[HEADER] = written(dataclasses.replace(self.waited, since=self.since))
+
+
+def locks_to_hold(task: Any) -> Sequence[LockSpec]:
+    """Return the locks of a task whose messages are held; none: it takes them in its body, or it has none."""
+    limits = limits_of(task)
+    return [each for each in limits if isinstance(each, LockSpec)] if all(map(_can_be_held, limits)) else []
+
+
+def _can_be_held(limit: Limit) -> bool:
+    # A rate is reserved after the locks, by the body. Only the process itself can end itself at the right moment.
+    return isinstance(limit, LockSpec) and limit.on_busy == "retry" and limit.on_lost != "terminate"
+
+
+def held(request: Any, locks: Sequence[LockSpec], longest: float) -> Held | None:
+    """Return the message as one to be held; None if its body has to see to its locks.
+
+    Args:
+        request: Celery's.
+        locks: what `locks_to_hold` returned.
+        longest: seconds that the broker lets a message be held.
+
+    Raises:
+        Exception: the names cannot be made of this call; the body fails by it, too.
+    """
+    wants = as_in_pool(request, lambda settings, work: [_want(spec, settings, work) for spec in locks])
+    if len({want.key for want in wants}) < len(wants):
+        return None  # two leases of one limit may never be free at once; the body finds out
+    info = who.written(task=request.task.name, id=request.id, host=request.hostname, pid=str(os.getpid()))
+    made = Held(request, wants, f"{request.id}:{secrets.token_hex(6)}", info, read(request.request_dict))
+    made.until = clock.now() + longest
+    return made
+
+
+def _want(spec: LockSpec, settings: Settings, work: Work) -> Want:
+    backend = settings.backend(spec.backend, spec.where)
+    ttl = settings.ttl if spec.ttl is None else spec.ttl
+    return Want(spec, backend, spec.key(work.key_args, work.kwargs), ttl)

@@ -1,0 +1,83 @@
+"""The messages that a worker holds: a line for each limit, first come, first served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from tasklocks.celery.admission.held import Held, Key
+
+__all__ = ["Lines"]
+
+
+class Lines:
+    """What is held, by limit. Only the event loop uses it."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Key, dict[int, Held]] = {}
+        self._count = 0
+        self.standing = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Held]:
+        """Yield all that is held, oldest first."""
+        return iter(sorted((each for line in self._lines.values() for each in line.values()), key=_age))
+
+    def add(self, held: Held) -> None:
+        """Put it at the end of its limit's line."""
+        self._lines.setdefault(held.key, {})[held.number] = held
+        self._count += 1
+
+    def remove(self, held: Held) -> None:
+        """Take it out."""
+        line = self._lines[held.key]
+        del line[held.number]
+        if not line:
+            del self._lines[held.key]
+        self._count -= 1
+
+    def waits_for(self, held: Held, first: int) -> None:
+        """Let it wait for another of its locks, in its old place by age."""
+        self.remove(held)
+        held.first = first
+        self.add(held)
+        self._lines[held.key] = dict(sorted(self._lines[held.key].items()))
+
+    def stand(self, held: Held) -> None:
+        """Note that a thread asks for it."""
+        held.standing = True
+        self.standing += 1
+
+    def step_back(self, held: Held) -> None:
+        """Note that no thread asks for it any more."""
+        held.standing = False
+        self.standing -= 1
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more limits have a line than messages stand."""
+        return len(self._lines) > self.standing
+
+    def next_to_stand(self, places: int, now: float) -> Sequence[Held]:
+        """Return who is to stand next: heads before others, the oldest of them first.
+
+        Args:
+            places: how many may stand in all.
+            now: local clock.
+        """
+        free = places - self.standing
+        if free <= 0:
+            return ()
+        front = ((depth, held) for line in self._lines.values() for depth, held in _front(line, places))
+        due = [(depth, held.number, held) for depth, held in front if not held.standing and held.looks_at <= now]
+        return [held for _, _, held in sorted(due)[:free]]
+
+
+def _front(line: dict[int, Held], places: int) -> Iterator[tuple[int, Held]]:
+    return enumerate(islice(line.values(), places))
+
+
+def _age(held: Held) -> int:
+    return held.number

@@ -1,0 +1,39 @@
+"""The prefetch count: raised by one for each message that is held, so that what is behind it is reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Prefetch"]
+
+
+class Prefetch:
+    """What was added to the prefetch count of the current connection. Only the event loop uses it."""
+
+    def __init__(self) -> None:
+        self._qos: Any = None
+        self._fixed = False
+
+    def use(self, qos: Any, *, fixed: bool) -> None:
+        """Start with a new connection.
+
+        Args:
+            qos: Celery's.
+            fixed: whether the broker takes no change of it (quorum queues).
+        """
+        self._qos, self._fixed = qos, fixed
+
+    def has_space(self, held: int) -> bool:
+        """Tell whether one more can be held, so that others still come through."""
+        return not self._fixed or held < self._qos.value // 2
+
+    def raise_(self) -> bool:
+        """Add one; tell whether that changed anything, for there may be a bound, or no count at all."""
+        if self._fixed:
+            return False
+        before = self._qos.value
+        return bool(self._qos.increment_eventually() > before)
+
+    def lower(self) -> None:
+        """Take one off that was added."""
+        self._qos.decrement_eventually()

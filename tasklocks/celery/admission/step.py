@@ -1,0 +1,81 @@
+"""The bootstep that puts admission into a worker's consumer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+
+from tasklocks.celery.admission.asking import Answer
+from tasklocks.celery.admission.desk import Desk
+from tasklocks.celery.admission.door import Door
+from tasklocks.celery.admission.errands import Errands
+from tasklocks.celery.admission.given import Lender
+from tasklocks.celery.admission.inbox import Inbox
+from tasklocks.celery.admission.loans import FarLoans, Loans, NearLoans
+from tasklocks.celery.admission.room import Room
+from tasklocks.celery.admission.where import longest_hold, prefetch_is_fixed
+from tasklocks.celery.conf import admission_settings_of
+from tasklocks.celery.watch import watch_of_this_worker
+
+__all__ = ["AdmissionStep"]
+
+_LOOKS = 0.25  # seconds between two looks around
+
+_logger = logging.getLogger("tasklocks")
+
+
+class AdmissionStep(bootsteps.StartStopStep):
+    """Stands between the consumer and the pool."""
+
+    label = "Admission"
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, c: Any, **kwargs: Any) -> None:
+        super().__init__(c, **kwargs)
+        self._inbox: Inbox[Answer | None] = Inbox()
+        self._errands = Errands()
+        self._door: Door | None = None
+        self._timer: Any = None
+        settings = admission_settings_of(c.app)
+        room = Room(c, c.on_task_request)
+        self.desk = Desk(room, self._loans(), self._errands, self._inbox, most=settings.most, longest=longest_hold(c))
+        # Strategies look it up later, timers of ETA and of Celery's own rate limits each time.
+        c.on_task_request = self.desk.received
+
+    def start(self, c: Any) -> None:
+        """Begin with a new connection to the broker."""
+        self._inbox.open()
+        self.desk.prefetch.use(c.qos, fixed=prefetch_is_fixed(c))
+
+    def register_with_event_loop(self, c: Any, hub: Any) -> None:
+        """Hear the threads, and look around now and then (called by Celery, for each connection)."""
+        hub.add_reader(self._inbox.reader, self.desk.read_inbox)
+        self._timer = hub.call_repeatedly(_LOOKS, self.desk.look_around)
+
+    def stop(self, c: Any) -> None:
+        """Hold nothing any more: the connection is lost, or the worker stops."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.desk.clear(give_to_broker=c.blueprint.state != bootsteps.RUN)
+
+    terminate = stop
+
+    def shutdown(self, c: Any) -> None:
+        """End the threads: no task runs any more."""
+        self.desk.close()
+        self._errands.close()
+        if self._door is not None:
+            self._door.close()
+
+    def _loans(self) -> Loans:
+        if Lender.table is None:
+            Lender.near = NearLoans(self._errands)
+            return Lender.near
+        watch = watch_of_this_worker()
+        assert watch is not None  # noqa: S101 - the table is made only where there is one
+        loans = FarLoans(Lender.table, self._errands, lambda: self._inbox.put(None))
+        watch.on_gone.append(loans.gone)
+        self._door = Door(watch.folder, loans.ended)
+        return loans

@@ -1,0 +1,46 @@
+"""Where admission works, and for how long a broker lets a message be held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import concurrency
+
+from tasklocks.celery.watch import watch_of_this_worker
+
+__all__ = ["forks", "longest_hold", "prefetch_is_fixed", "works_in"]
+
+_HOUR = 3600.0
+_RABBITMQ = 1800.0  # its consumer_timeout unless set; no client can ask
+
+
+def works_in(worker: Any) -> bool:
+    """Tell whether admission is proven for this worker's loop and pool."""
+    if not worker.use_eventloop:
+        return False
+    return _pool(worker).endswith(".thread") or (forks(worker) and watch_of_this_worker() is not None)
+
+
+def forks(worker: Any) -> bool:
+    """Tell whether the pool's processes are forked from the worker, so that they share memory with it."""
+    return _pool(worker).endswith(".prefork") and getattr(worker, "pool_start_method", "fork") == "fork"
+
+
+def longest_hold(consumer: Any) -> float:
+    """Return for how many seconds a message may be held: half of the time after which the broker delivers it again."""
+    if consumer.conninfo.transport.driver_type == "amqp":
+        return _RABBITMQ / 2
+    timeout = (consumer.app.conf.broker_transport_options or {}).get("visibility_timeout", _HOUR)
+    return min(float(timeout), _HOUR) / 2
+
+
+def prefetch_is_fixed(consumer: Any) -> bool:
+    """Tell whether the broker takes no change of the prefetch count: RabbitMQ, for the consumer of a quorum queue."""
+    # Other transports count for themselves, whatever they call it.
+    return consumer.connection.transport.driver_type == "amqp" and getattr(consumer, "qos_global", True) is False
+
+
+def _pool(worker: Any) -> str:
+    pool = worker.pool_cls
+    found = pool if isinstance(pool, type) else concurrency.get_implementation(pool)
+    return str(found.__module__)
