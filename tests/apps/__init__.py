@@ -25,6 +25,6 @@ def make_app(name: str) -> Celery:
     if os.environ.get("TASKLOCKS_URL"):
         app.conf.tasklocks_url = os.environ["TASKLOCKS_URL"]
     # Most tests are about the lease that the body takes; those of admission turn it on.
-    app.conf.tasklocks_admission = False
+    app.conf.tasklocks_admission = os.environ.get("TEST_ADMISSION") == "1"
     app.conf.update(json.loads(os.environ.get("TEST_CELERY_CONF", "{}")))
     return app

@@ -115,6 +115,16 @@ def waiting_briefly(limit: str) -> str:
 
 
 @app.task
+@locked("{first}")
+@locked("{second}")
+def both(first: str, second: str) -> str:
+    """Two locks, in the order of the call."""
+    with section(first), section(second):
+        time.sleep(0.01)
+    return "ran"
+
+
+@app.task
 @locked("{limit}", on_busy="raise")
 def raising(limit: str) -> str:
     return _ran(limit)

@@ -31,6 +31,7 @@ class Answer:
         leases: all that it wants; empty: not yet.
         first: which of its locks was busy.
         busy: what the backend said then.
+        standing: it goes on waiting in line; this is only what it heard so far.
         error: why nothing is known; then the rest says nothing.
     """
 
@@ -38,6 +39,7 @@ class Answer:
     leases: Sequence[Lease] = ()
     first: int = 0
     busy: Busy | None = None
+    standing: bool = False
     error: Exception | None = None
 
 
@@ -105,9 +107,12 @@ class Asking:
 
     def _first(self, held: Held, want: Want, stay: bool) -> Lease:
         request = held.asks_for(want, counted=not stay)
-        grant = waiting.acquire(
-            want.backend, request, timeout=None if stay else 0.0, go_on=lambda busy: not held.gone and held.stays
-        )
+
+        def go_on(busy: Busy) -> bool:
+            interested = self._tell(Answer(held, busy=busy, standing=True))
+            return interested and held.stays and not held.gone
+
+        grant = waiting.acquire(want.backend, request, timeout=None if stay else 0.0, go_on=go_on)
         return self._hold(want, grant)
 
     def _now(self, held: Held, want: Want) -> Lease:

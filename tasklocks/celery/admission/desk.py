@@ -103,7 +103,7 @@ class Desk:
         for each in left:
             self._let_go(each, restore=give_to_broker)
         for message in self._inbox.shut():
-            if message is not None:
+            if message is not None and not message.standing:
                 self._asking.answered()
                 self._give_back(message.leases)
         self.give_up()
@@ -159,8 +159,11 @@ class Desk:
         self._errands.leave(backend, name, each.owner)
 
     def _answered(self, answer: Answer) -> None:
-        self._asking.answered()
         each = answer.held
+        if answer.standing:
+            each.heard(answer.busy)
+            return
+        self._asking.answered()
         if each.gone:
             self._give_back(answer.leases)
             return
@@ -174,7 +177,7 @@ class Desk:
 
     def _wait_on(self, each: Held, answer: Answer, busy: Busy) -> None:
         each.failures = 0
-        each.found_busy(busy)
+        each.heard(busy)
         if answer.first != each.first:
             self.lines.waits_for(each, answer.first)
             return

@@ -71,6 +71,7 @@ class Held:
         looks_at: local clock; it does not ask again before.
         failures: how often in a row the backend did not answer.
         since: backend's clock when it first found its lock busy; None: not yet.
+        busy: what the backend said last.
         until: local clock; when its patience (`max_wait`), or the broker's, is over.
         prefetched: the prefetch count was raised for it.
     """
@@ -88,6 +89,7 @@ class Held:
     looks_at: float = -math.inf
     failures: int = 0
     since: float | None = None
+    busy: Busy | None = None
     until: float = math.inf
     prefetched: bool = False
 
@@ -108,8 +110,11 @@ class Held:
             want.name, self.owner, want.spec.permits, want.spec.capacity_now(), want.ttl, place, self.info
         )
 
-    def found_busy(self, busy: Busy) -> None:
-        """Note since when it waits, and until when it may."""
+    def heard(self, busy: Busy | None) -> None:
+        """Note what the backend says: since when it waits, and until when it may."""
+        self.busy = busy
+        if busy is None:
+            return
         if self.since is None:
             self.since = self.waited.since if self.waited.since is not None else busy.server_time
         bound = self.wants[self.first].spec.max_wait
