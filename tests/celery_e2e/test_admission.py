@@ -77,7 +77,8 @@ def test_free_tasks_pass_those_that_wait_and_the_prefetch_count_comes_back(stage
 
 
 def prefetch_counts(stage: Stage) -> list[int]:
-    stats = stage.worker.app.control.inspect(timeout=2).stats() or {}
+    with stage.worker.app.connection_for_write() as connection:
+        stats = stage.worker.app.control.inspect(timeout=2, connection=connection).stats() or {}
     return sorted(each["prefetch_count"] for each in stats.values())
 
 
@@ -178,20 +179,22 @@ def test_all_that_killed_workers_held_runs_and_nothing_twice_at_once(own, limit)
             stage.worker.kill()
             other.kill()
         with beside(stage):
-            assert eventually(lambda: stage.record.count("end", limit) >= 58, within=60)
-            done = [result for result in results if result.ready()]
-            assert len(done) >= 58  # the two that were killed while they ran may have been acknowledged before
+            # The one that ran was acknowledged before; perhaps another one's result was not stored yet.
+            assert eventually(lambda: sum(result.ready() for result in results) >= 58, within=60)
     assert most_at_once_of_the_living(stage, limit) == 1
 
 
 def most_at_once_of_the_living(stage: Stage, limit: str) -> int:
-    """How many ran at once; one that was killed ended at the latest when the next began."""
-    begins, ends = stage.record.facts("begin", limit), stage.record.facts("end", limit)
-    ended = {(each["pid"], begin["at"]) for each in ends for begin in begins if begin["pid"] == each["pid"]}
-    alive = [each for each in begins if any(end["pid"] == each["pid"] and end["at"] > each["at"] for end in ends)]
-    assert ended
-    steps = [(each["at"], 1) for each in alive] + [(each["at"], -1) for each in ends]
-    now = most = 0
+    """How many ran at once, without those that were killed while they ran."""
+    steps, now, most = [], 0, 0
+    open_since = {}
+    for fact in sorted(
+        stage.record.facts("begin", limit) + stage.record.facts("end", limit), key=lambda fact: fact["at"]
+    ):
+        if fact["kind"] == "begin":
+            open_since[fact["pid"]] = fact["at"]
+        else:
+            steps += [(open_since[fact["pid"]], 1), (fact["at"], -1)]
     for _, change in sorted(steps):
         now += change
         most = max(most, now)

@@ -93,23 +93,17 @@ class Desk:
             self._step_out()
         self._let_stand()
 
-    def clear(self, *, give_to_broker: bool) -> None:
-        """Hold nothing any more.
-
-        Args:
-            give_to_broker: whether the broker takes the messages back; else it delivers them again by itself.
-        """
+    def clear(self) -> Sequence[Held]:
+        """Hold nothing any more; return what was held, oldest first."""
         left = list(self.lines)
         for each in left:
-            self._let_go(each, restore=give_to_broker)
+            self._let_go(each)
         for message in self._inbox.shut():
             if message is not None and not message.standing:
                 self._asking.answered()
                 self._give_back(message.leases)
         self.give_up()
-        # The newest first: each goes to the head of its queue.
-        for each in reversed(left) if give_to_broker else ():
-            each.request.message.reject_log_error(_logger, each.request.connection_errors, requeue=True)
+        return left
 
     def give_up(self) -> None:
         """Take back the leases of tasks that the pool has forgotten before they began."""
@@ -232,18 +226,18 @@ class Desk:
         state.task_reserved(each.request)
         self._room.pass_on(each.request)
 
-    def _let_go(self, each: Held, *, restore: bool = True) -> None:
+    def _let_go(self, each: Held) -> None:
         """Hold it no more; a thread that still asks for it finds that out."""
         each.gone = True
         if each.standing:
             self.lines.step_back(each)
             self._leave(each)
-        self._forget(each, restore=restore)
+        self._forget(each)
 
-    def _forget(self, each: Held, *, restore: bool = True) -> None:
+    def _forget(self, each: Held) -> None:
         self.lines.remove(each)
         state.requests.pop(each.request.id, None)
-        if each.prefetched and restore:
+        if each.prefetched:
             self.prefetch.lower()
 
     def _give_back(self, leases: Sequence[Lease]) -> None:

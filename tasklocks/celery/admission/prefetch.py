@@ -12,16 +12,18 @@ class Prefetch:
 
     def __init__(self) -> None:
         self._qos: Any = None
+        self._least = 0
         self._fixed = False
 
-    def use(self, qos: Any, *, fixed: bool) -> None:
+    def use(self, qos: Any, least: int, *, fixed: bool) -> None:
         """Start with a new connection.
 
         Args:
             qos: Celery's.
+            least: the count without what is held.
             fixed: whether the broker takes no change of it (quorum queues).
         """
-        self._qos, self._fixed = qos, fixed
+        self._qos, self._least, self._fixed = qos, least, fixed
 
     def has_space(self, held: int) -> bool:
         """Tell whether one more can be held, so that others still come through."""
@@ -36,4 +38,6 @@ class Prefetch:
 
     def lower(self) -> None:
         """Take one off that was added."""
-        self._qos.decrement_eventually()
+        # Celery sets the count anew after a lost connection, whatever was added to it.
+        if self._qos.value > self._least:
+            self._qos.decrement_eventually()

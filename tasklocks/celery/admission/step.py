@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from celery import bootsteps
@@ -12,6 +14,7 @@ from tasklocks.celery.admission.desk import Desk
 from tasklocks.celery.admission.door import Door
 from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.given import Lender
+from tasklocks.celery.admission.held import Held
 from tasklocks.celery.admission.inbox import Inbox
 from tasklocks.celery.admission.loans import FarLoans, Loans, NearLoans
 from tasklocks.celery.admission.room import Room
@@ -21,6 +24,7 @@ from tasklocks.celery.watch import watch_of_this_worker
 
 __all__ = ["AdmissionStep"]
 
+_REQUEST = 1.5  # seconds; longer than Redis holds a request for the next message
 _LOOKS = 0.25  # seconds between two looks around
 
 _logger = logging.getLogger("tasklocks")
@@ -47,7 +51,7 @@ class AdmissionStep(bootsteps.StartStopStep):
     def start(self, c: Any) -> None:
         """Begin with a new connection to the broker."""
         self._inbox.open()
-        self.desk.prefetch.use(c.qos, fixed=prefetch_is_fixed(c))
+        self.desk.prefetch.use(c.qos, c.initial_prefetch_count, fixed=prefetch_is_fixed(c))
 
     def register_with_event_loop(self, c: Any, hub: Any) -> None:
         """Hear the threads, and look around now and then (called by Celery, for each connection)."""
@@ -58,7 +62,9 @@ class AdmissionStep(bootsteps.StartStopStep):
         """Hold nothing any more: the connection is lost, or the worker stops."""
         if self._timer is not None:
             self._timer.cancel()
-        self.desk.clear(give_to_broker=c.blueprint.state != bootsteps.RUN)
+        left = self.desk.clear()
+        if c.blueprint.state != bootsteps.RUN:
+            _give_to_broker(c, left)
 
     terminate = stop
 
@@ -79,3 +85,18 @@ class AdmissionStep(bootsteps.StartStopStep):
         watch.on_gone.append(loans.gone)
         self._door = Door(watch.folder, loans.ended)
         return loans
+
+
+def _give_to_broker(c: Any, left: Sequence[Held]) -> None:
+    """Let other workers have the messages now, not when the last task of this one has ended."""
+    if not left or c.connection is None:
+        return
+    with suppress(*c.connection_errors, *c.channel_errors):
+        c.task_consumer.cancel()
+    # The newest first: each goes to the head of its queue.
+    for each in reversed(left):
+        each.request.message.reject_log_error(_logger, c.connection_errors, requeue=True)
+    if c.connection.transport.driver_type == "redis":
+        # A request for the next message is still out, and may have got one of these. Without a consumer it goes back.
+        with suppress(OSError, *c.connection_errors):
+            c.connection.drain_events(timeout=_REQUEST)
