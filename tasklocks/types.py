@@ -80,6 +80,8 @@ class AcquireRequest:
         ttl: seconds that the lease lasts without renewal.
         place: how it waits if nothing is free; None means not at all.
         info: what `inspect` shows about the owner (see `tasklocks.who`), opaque to backends; never task arguments.
+        since: backend's clock; it has waited elsewhere since then, and stands in line as if it had come here then.
+            None: from now. Redis and memory know how; with others its place is that of its first asking.
     """
 
     name: str
@@ -89,6 +91,7 @@ class AcquireRequest:
     ttl: float = 30.0
     place: Place | None = None
     info: str = ""
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,10 +204,20 @@ def _take_place(limit: Limit, request: AcquireRequest, now: float) -> int:
     if place is None:
         return len(limit.queue) + len(limit.away)
     line = limit.away if place.address is None else limit.queue
-    seat = line.setdefault(place.ticket, Waiting(request, time.time(), 0.0))
+    since = time.time() if request.since is None else min(request.since, time.time())
+    seat = line.setdefault(place.ticket, Waiting(request, since, 0.0))
     seat.request, seat.until = request, now + place.keep
+    if request.since is not None:
+        _sort(line)
     in_front = list(line).index(place.ticket)
     return in_front if line is limit.queue else len(limit.queue) + in_front
+
+
+def _sort(line: dict[str, Waiting]) -> None:
+    """Put those in front who have waited for longer."""
+    seats = sorted(line.items(), key=lambda each: each[1].since)
+    line.clear()
+    line.update(seats)
 
 
 def _granted(request: AcquireRequest, lease: Lease, changed: int | None) -> Grant:

@@ -81,7 +81,7 @@ class RedisBackend(ReservesByUpdate):
         place = request.place or _NOWHERE
         ticket = request.owner if place.address else place.ticket
         args = [request.owner, request.permits, request.capacity, micros(request.ttl), request.info]
-        args += [ticket, micros(place.keep), place.address or ""]
+        args += [ticket, micros(place.keep), place.address or "", round((request.since or 0.0) * 1e6)]
         if place.address:
             self._ears().expect(request, meta)
         asked_at = clock.now()

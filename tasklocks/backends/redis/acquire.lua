@@ -1,5 +1,5 @@
 local permits = tonumber(ARGV[2])
-local info, ticket, lasts, address = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local info, ticket, lasts, address, since = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 local listening, waits = address ~= '', lasts > 0
 
 local changed = capacity ~= tonumber(wanted)
@@ -27,7 +27,8 @@ end
 local ahead
 if waits then
   local where = listening and LISTENING or AWAY
-  take_place(where, ticket, {permits = permits, ttl = ttl, address = address, info = info}, lasts)
+  since = since > 0 and math.min(since, now) or now
+  take_place(where, ticket, {permits = permits, ttl = ttl, address = address, info = info, since = since}, lasts)
   ahead = redis.call('ZRANK', where[1], ticket) + (listening and 0 or redis.call('ZCARD', line))
 else
   ahead = redis.call('ZCARD', line) + redis.call('ZCARD', away)

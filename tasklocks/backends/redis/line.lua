@@ -30,8 +30,7 @@ local function take_place(where, ticket, place, lasts)
   if redis.call('ZSCORE', where[1], ticket) then
     place.since = place_of(where, ticket).since
   else
-    redis.call('ZADD', where[1], redis.call('HINCRBY', meta, 'seat', 1), ticket)
-    place.since = now
+    redis.call('ZADD', where[1], text(place.since), ticket)
   end
   local numbers = text(place.permits) .. ' ' .. text(place.ttl) .. ' ' .. text(place.since)
   redis.call('HSET', meta, where[3] .. ticket, numbers .. ' ' .. place.address .. ' ' .. place.info)

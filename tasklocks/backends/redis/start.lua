@@ -1,9 +1,9 @@
 -- A limit is six keys with one hash tag. Times are microseconds of the server's clock.
---   meta         hash: capacity, token (the last one), extra (permits of leases beyond one each), hold, seat (the last
---                one), kept (when all of this is forgotten), and a row for each lease and each place
+--   meta         hash: capacity, token (the last one), extra (permits of leases beyond one each), hold, kept (when all of
+--                this is forgotten), and a row for each lease and each place
 --   leases       owners, by the end of their lease
---   line         listening waiters, by seat; `lapses` has them by the end of their place
---   away         waiters that come back by themselves, by seat; `away_lapses` likewise
+--   line         listening waiters, by the time since which they wait; `lapses` has them by the end of their place
+--   away         waiters that come back by themselves; `away_lapses` likewise
 --
 --
 -- This part comes first in every step, and the usual case of a step next: nobody waits, and what is wanted is free. It

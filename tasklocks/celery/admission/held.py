@@ -25,10 +25,37 @@ __all__ = ["Held", "Key", "Want", "held", "locks_to_hold"]
 
 _AWAY = 30.0  # seconds that the place of one is kept which looks by itself; longer than between two looks
 
+_KEPT = 60.0  # seconds that the best guess at a backend's clock is kept; clocks are set
+
 _numbers = itertools.count()
 
 Key = tuple[Backend, str]
 """A limit: where it lives, and its name."""
+
+
+class _Offsets:
+    """What to add to the local clock for that of a backend, as far as its busy answers tell.
+
+    The smallest one is the best: it was under way for the shortest time.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Backend, tuple[float, float]] = {}
+
+    def heard(self, backend: Backend, busy: Busy) -> None:
+        """Learn from an answer."""
+        offset, until = busy.server_time - busy.asked_at, busy.asked_at + _KEPT
+        known = self._known.get(backend)
+        if known is None or offset <= known[0] or busy.asked_at > known[1]:
+            self._known[backend] = offset, until
+
+    def at(self, backend: Backend, local: float) -> float | None:
+        """Return the backend's clock at a local time; None: nothing is known of it."""
+        known = self._known.get(backend)
+        return None if known is None else local + known[0]
+
+
+_offsets = _Offsets()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +91,14 @@ class Held:
         info: what others see of the owner.
         waited: what its header said when it came.
         number: grows with each message that arrives.
+        arrived: local clock.
         first: which of its locks it waits for in line.
         standing: a thread asks for it.
         stays: the thread stands in line until it has an answer.
         gone: it is not held any more, whatever a thread may still find out.
         looks_at: local clock; it does not ask again before.
         failures: how often in a row the backend did not answer.
-        since: backend's clock when it first found its lock busy; None: not yet.
+        since: backend's clock; since when it waits. None: not known yet.
         busy: what the backend said last.
         until: local clock; when its patience (`max_wait`), or the broker's, is over.
         prefetched: the prefetch count was raised for it.
@@ -82,6 +110,7 @@ class Held:
     info: str
     waited: Waited
     number: int = field(default_factory=lambda: next(_numbers))
+    arrived: float = field(default_factory=clock.now)
     first: int = 0
     standing: bool = False
     stays: bool = False
@@ -106,8 +135,9 @@ class Held:
             counted: whether it keeps a place while it does not listen.
         """
         place = Place(f"held:{self.owner}", _AWAY) if counted else None
+        since = self.since if self.since is not None else _offsets.at(want.backend, self.arrived)
         return AcquireRequest(
-            want.name, self.owner, want.spec.permits, want.spec.capacity_now(), want.ttl, place, self.info
+            want.name, self.owner, want.spec.permits, want.spec.capacity_now(), want.ttl, place, self.info, since
         )
 
     def heard(self, busy: Busy | None) -> None:
@@ -115,8 +145,11 @@ class Held:
         self.busy = busy
         if busy is None:
             return
+        backend = self.wants[self.first].backend
+        _offsets.heard(backend, busy)
         if self.since is None:
-            self.since = self.waited.since if self.waited.since is not None else busy.server_time
+            arrived = _offsets.at(backend, self.arrived)
+            self.since = next(when for when in (self.waited.since, arrived, busy.server_time) if when is not None)
         bound = self.wants[self.first].spec.max_wait
         if bound is not None:
             self.until = min(self.until, busy.asked_at + bound - (busy.server_time - self.since))
