@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import contended, decision, growth, handoff, herd, rates, renewal, uncontended
+from benchmarks import admission, contended, decision, growth, handoff, herd, rates, renewal, uncontended
 from benchmarks.plan import Plan, Scale
 from benchmarks.tables import Column
 
@@ -139,5 +139,19 @@ MEASURES: Mapping[str, Measure] = {
             Column("server_cpu_us", "server CPU µs", ".0f"),
         ),
         packages=decision.PACKAGES,
+    ),
+    "admission": Measure(
+        "Tasks of 50 ms behind one limit, on two workers",
+        admission.measure,
+        (
+            Column("scenario", "limit, workers"),
+            Column("way", "way of waiting"),
+            Column("tasks", "tasks", "d"),
+            Column("efficiency", "efficiency", ".2f"),
+            Column("executions", "executions a task", ".2f"),
+            Column("messages", "messages a task", ".2f"),
+            Column("tau", "Kendall tau", ".3f"),
+            Column("most", "most at once", "d"),
+        ),
     ),
 }

@@ -29,6 +29,9 @@ class Scale:
         waiters: how many wait for one limit, fewest first.
         permits: how many that limit has.
         rate_seconds: for which a rate limit is asked as fast as can be; whole seconds.
+        tasks: how many wait for one limit in workers.
+        hold: seconds for which each of them holds it.
+        ways: how many ways without admission are measured beside it.
     """
 
     seconds: float
@@ -39,6 +42,9 @@ class Scale:
     waiters: Sequence[int]
     permits: int
     rate_seconds: float
+    tasks: int
+    hold: float
+    ways: int
 
 
 FULL = Scale(
@@ -50,9 +56,22 @@ FULL = Scale(
     waiters=(10, 100, 1000, 5000),
     permits=1000,
     rate_seconds=30.0,
+    tasks=1000,
+    hold=0.05,
+    ways=4,
 )
 QUICK = Scale(
-    seconds=0.1, crowd=(1, 20), processes=(2,), handoffs=3, leases=(10,), waiters=(2, 8), permits=12, rate_seconds=1.0
+    seconds=0.1,
+    crowd=(1, 20),
+    processes=(2,),
+    handoffs=3,
+    leases=(10,),
+    waiters=(2, 8),
+    permits=12,
+    tasks=6,
+    hold=0.01,
+    ways=1,
+    rate_seconds=1.0,
 )
 """Shows that everything runs; its figures mean nothing."""
 

@@ -126,6 +126,20 @@ def _decision(case: str) -> list[Target]:
     ]
 
 
+def _admitted(scenario: str, **bounds: float) -> list[Target]:
+    where = {"scenario": scenario, "way": "admission"}
+    return [
+        Target(
+            f"admission, {scenario}: {key}",
+            "admission",
+            _value(key, **where),
+            operator.le if key in ("executions", "messages") else operator.ge,
+            bound,
+        )
+        for key, bound in bounds.items()
+    ]
+
+
 TARGETS = (
     *_pair("redis", 1.25, 1),
     Target("redis, pair: round trips", "pair", _value("round_trips", contestant="tasklocks redis"), operator.le, 2),
@@ -164,4 +178,7 @@ TARGETS = (
     *_rate("zookeeper"),
     *_decision("admitted"),
     *_decision("refused"),
+    *_admitted("mutex, 2 x 2 processes", efficiency=0.9, executions=1.02, messages=1.05, tau=0.99),
+    *_admitted("semaphore of 10, 2 x 8 threads", efficiency=0.9),
+    *_admitted("free tasks among as many that wait", efficiency=0.95),
 )

@@ -27,11 +27,12 @@ FIGURES = {
     "contended": {"processes", "per_second", "evenness", "p99_wait_ms", "overlaps"},
     "handoff": {"p50_ms", "p99_ms"},
     "herd": {"permits", "waiters", "requests", "messages", "kilobytes"},
+    "admission": {"scenario", "way", "efficiency"},
     "renewal": {"leases", "threads", "trips_per_second"},
     "rates": {"asking", "admitted", "share", "fullest", "state"},
     "decision": {"decision", "p50_us", "times_floor", "times_bare", "times_fastest_peer", "round_trips"},
 }
-ON_SERVERS_ONLY = {"herd", "decision"}
+ON_SERVERS_ONLY = {"herd", "decision", "admission"}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,10 @@ def test_a_rate_is_never_exceeded_and_the_backend_has_counted_what_was_started(r
     [
         (Pace(10, 1.0), lambda starts: starts[-1] + 0.1),
         (Pace(10, 1.0, burst=3), lambda starts: starts[-1] + 0.1),
-        (Pace(10, 1.0, algorithm="sliding"), lambda starts: [[each, each, number] for number, each in enumerate(starts, 1)]),
+        (
+            Pace(10, 1.0, algorithm="sliding"),
+            lambda starts: [[each, each, number] for number, each in enumerate(starts, 1)],
+        ),
         (Pace(10, 1.0, algorithm="fixed"), lambda starts: [[1000.0, 10, 1000.9], [1001.0, 10, 1001.9]]),
     ],
 )
