@@ -244,6 +244,13 @@ def early(limit: str, hold: float = 0.02) -> str:
 # Tasks that run until the test says so: until the file `gate` is there.
 
 
+@app.task
+def free_until(gate: str) -> None:
+    note("begin", gate)
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+
+
 @app.task(acks_late=True)
 @locked("{limit}")
 def late_until(limit: str, gate: str) -> int:

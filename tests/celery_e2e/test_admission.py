@@ -265,14 +265,18 @@ def test_more_than_a_worker_may_hold_goes_back_to_the_queue(own, limit):
         assert stage.record.most_at_once(limit) == 1
 
 
-def test_a_worker_whose_places_are_all_taken_for_long_takes_no_permit(own, limit):
+def test_a_worker_whose_places_are_all_taken_for_long_leaves_permits_and_tasks_to_others(own, limit):
     with own(concurrency=1) as stage, stage.gate() as gate:
-        stage.tasks.until.delay(f"{limit}-other", gate)
-        stage.wait_for("begin", f"{limit}-other")
-        waiting = stage.tasks.early.delay(limit)
-        stage.wait_for("message", waiting.id)
-        time.sleep(2.0)
         with stage.held(limit):
-            assert stage.record.count("begin", limit) == 0
+            results = [stage.tasks.early.delay(limit) for _ in range(12)]
+            for each in results:
+                stage.wait_for("message", each.id)
+            stage.tasks.free_until.delay(gate)
+            stage.wait_for("begin", gate)
+        with beside(stage, concurrency=1):
+            # Four are within what it would have fetched without admission, too.
+            assert eventually(lambda: stage.record.count("end", limit) >= 8, within=30)
         Path(gate).touch()
-        assert waiting.get(timeout=20) == "ran"
+        with beside(stage, concurrency=1):
+            assert [each.get(timeout=30) for each in results] == ["ran"] * 12
+        assert stage.record.most_at_once(limit) == 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from celery.worker import state
 
 from tasklocks import clock
+from tasklocks.backends import Backend
 from tasklocks.backoff import adaptive, when_unreachable
 from tasklocks.celery.admission.asking import Answer, Asking
 from tasklocks.celery.admission.errands import Errands
@@ -25,10 +27,13 @@ from tasklocks.errors import BackendUnavailable
 from tasklocks.leases import Lease
 from tasklocks.types import Busy
 
-__all__ = ["Desk"]
+__all__ = ["Desk", "return_to_broker"]
 
 _LOOK_AGAIN = 3.0  # seconds between two looks of one that does not listen, at the most
-_PAUSE = 5.0  # the same while its backend does not answer
+_PAUSE = 5.0  # seconds for which a backend is left alone that does not answer, at the most
+_IDLE = 1.0  # seconds that a task may have leases before it begins
+_HOPELESS = 5.0  # seconds of a full pool after which others get what this worker would not have fetched yet by itself
+_AT_ONCE = 20  # messages that go back to the broker in one go; the loop has other things to do
 
 _logger = logging.getLogger("tasklocks")
 
@@ -56,7 +61,7 @@ class Desk:
         self._longest = longest
         self._asking = Asking(loans.lease, inbox.put)
         self._locks: dict[str, Sequence[LockSpec]] = {}
-        self._stuck = False
+        self._silent: dict[Backend, tuple[int, float]] = {}
         self.lines = Lines()
         self.prefetch = Prefetch()
 
@@ -69,7 +74,7 @@ class Desk:
             return
         # A task that waits counts neither for the autoscaler nor as a place of the pool that is taken.
         state.reserved_requests.discard(request)
-        kept.prefetched = not self._stuck and self.prefetch.raise_()
+        kept.prefetched = self._room.has_place() and self.prefetch.raise_()
         self.lines.add(kept)
         self._let_stand()
 
@@ -88,9 +93,12 @@ class Desk:
                 self._let_go(each)
             elif each.until <= now:
                 self._to_the_body(each)
-        self._stuck = self._room.stuck
-        if self._stuck:
+        self._silent = {backend: known for backend, known in self._silent.items() if known[1] > now - _PAUSE}
+        if not self._room.has_place():
             self._step_out()
+            self._loans.take_back_idle(now - _IDLE)
+            if self._room.stuck_for() > _HOPELESS:
+                self._return_some()
         self._let_stand()
 
     def clear(self) -> Sequence[Held]:
@@ -107,8 +115,7 @@ class Desk:
 
     def give_up(self) -> None:
         """Take back the leases of tasks that the pool has forgotten before they began."""
-        for owner in self._loans.owners():
-            self._loans.take_back(owner)
+        self._loans.take_back_idle(math.inf)
 
     def close(self) -> None:
         """End the threads that ask."""
@@ -133,10 +140,12 @@ class Desk:
             return None
 
     def _let_stand(self) -> None:
-        if self._stuck:
+        if not self._room.has_place():
             return
         places = self._room.places - len(self._loans)
-        for each in self.lines.next_to_stand(places, clock.now()):
+        now = clock.now()
+        silent = [backend for backend, (_, until) in self._silent.items() if until > now]
+        for each in self.lines.next_to_stand(places, now, silent):
             self.lines.stand(each)
             each.stays = not self.lines.crowded
             self._asking.ask(each, each.stays)
@@ -147,6 +156,16 @@ class Desk:
             if each.standing and each.stays:
                 each.stays = False
                 self._leave(each)
+
+    def _return_some(self) -> None:
+        """Give to the broker what this worker would not have fetched yet without admission, the newest first."""
+        extra = [each for each in self.lines if each.prefetched][-_AT_ONCE:]
+        for each in extra:
+            self._let_go(each)
+        # First of all, or the broker delivers them here again at once.
+        self.prefetch.apply()
+        for each in reversed(extra):
+            return_to_broker(each)
 
     def _leave(self, each: Held) -> None:
         backend, name = each.key
@@ -170,7 +189,7 @@ class Desk:
             self._trouble(each, answer)
 
     def _wait_on(self, each: Held, answer: Answer, busy: Busy) -> None:
-        each.failures = 0
+        self._silent.pop(each.key[0], None)
         each.heard(busy)
         if answer.first != each.first:
             self.lines.waits_for(each, answer.first)
@@ -184,8 +203,8 @@ class Desk:
         if want.spec.on_backend_error == "raise" or not isinstance(answer.error, BackendUnavailable):
             self._to_the_body(each)
             return
-        each.failures += 1
-        each.looks_at = clock.now() + min(when_unreachable(each.failures), _PAUSE)
+        failures = self._silent.get(want.backend, (0, 0.0))[0] + 1
+        self._silent[want.backend] = failures, clock.now() + min(when_unreachable(failures), _PAUSE)
         _logger.warning("%s[%s] waits, its backend is not usable: %s", each.request.name, each.request.id, answer.error)
 
     def _admit(self, each: Held, leases: Sequence[Lease]) -> None:
@@ -243,3 +262,8 @@ class Desk:
     def _give_back(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
             self._errands.give_back(lease)
+
+
+def return_to_broker(each: Held) -> None:
+    """Let the broker deliver the message again, to whomever it likes."""
+    each.request.message.reject_log_error(_logger, each.request.connection_errors, requeue=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
+from tasklocks.backends import Backend
 from tasklocks.celery.admission.lent import Lent
 from tasklocks.celery.admission.loans import NearLease, NearLoans
 from tasklocks.celery.admission.table import Table
@@ -42,7 +42,7 @@ def given_leases(
     if [row[1] for row in rows] != names:
         return ()
     if Lender.near is not None:
-        return _near(Lender.near.lent_to(owner), locks, run)
+        return _near(Lender.near.begin(owner), locks, run)
     return _lent(owner, rows, locks, settings, run)
 
 
@@ -59,15 +59,20 @@ def _lent(
     table = Lender.table
     if table is None:
         return ()
-    leases = []
-    for (index, name, permits, ttl, token), spec in zip(rows, locks, strict=True):
-        table.users[index] = os.getpid()
-        grant = Grant(name, owner, permits, ttl, token, table.deadlines[index])
-        leases.append(Lent(settings.backend(spec.backend, spec.where), grant, table, index))
-    if any(lease.lost for lease in leases):
-        # Taken back, or lost, on the way here.
+    # All of them, also after one that was taken back: whoever takes back looks at each.
+    begun = [table.begin(index, serial) for index, _, serial, *_ in rows]
+    leases = [
+        _one(owner, row, settings.backend(spec.backend, spec.where), table)
+        for row, spec in zip(rows, locks, strict=True)
+    ]
+    if not all(begun):
         for lease in leases:
             lease.release()
         return ()
     run.told_by_signal = [lease for lease, spec in zip(leases, locks, strict=True) if spec.on_lost != "flag"]
     return leases
+
+
+def _one(owner: str, row: Sequence[Any], backend: Backend, table: Table) -> Lent:
+    index, name, _, permits, ttl, token = row
+    return Lent(backend, Grant(name, owner, permits, ttl, token, table.deadlines[index]), table, index)

@@ -97,7 +97,6 @@ class Held:
         stays: the thread stands in line until it has an answer.
         gone: it is not held any more, whatever a thread may still find out.
         looks_at: local clock; it does not ask again before.
-        failures: how often in a row the backend did not answer.
         since: backend's clock; since when it waits. None: not known yet.
         busy: what the backend said last.
         until: local clock; when its patience (`max_wait`), or the broker's, is over.
@@ -116,7 +115,6 @@ class Held:
     stays: bool = False
     gone: bool = False
     looks_at: float = -math.inf
-    failures: int = 0
     since: float | None = None
     busy: Busy | None = None
     until: float = math.inf

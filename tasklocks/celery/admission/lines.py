@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 
+from tasklocks.backends import Backend
 from tasklocks.celery.admission.held import Held, Key
 
 __all__ = ["Lines"]
@@ -60,17 +61,19 @@ class Lines:
         """Whether more limits have a line than messages stand."""
         return len(self._lines) > self.standing
 
-    def next_to_stand(self, places: int, now: float) -> Sequence[Held]:
+    def next_to_stand(self, places: int, now: float, silent: Container[Backend] = ()) -> Sequence[Held]:
         """Return who is to stand next: heads before others, the oldest of them first.
 
         Args:
             places: how many may stand in all.
             now: local clock.
+            silent: backends that are not to be asked now.
         """
         free = places - self.standing
         if free <= 0:
             return ()
-        front = ((depth, held) for line in self._lines.values() for depth, held in _front(line, places))
+        lines = (line for (backend, _), line in self._lines.items() if backend not in silent)
+        front = ((depth, held) for line in lines for depth, held in _front(line, places))
         due = [(depth, held.number, held) for depth, held in front if not held.standing and held.looks_at <= now]
         return [held for _, _, held in sorted(due)[:free]]
 

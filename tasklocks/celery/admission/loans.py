@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from tasklocks import clock
 from tasklocks.celery import interrupt
 from tasklocks.celery.admission.errands import Errands, give_back
 from tasklocks.celery.admission.held import Held, Want
@@ -48,8 +49,8 @@ class Loans(Protocol):
     def take_back(self, owner: str) -> None:
         """Give a task's leases back if it has not begun and will not: if it has, its end will be known."""
 
-    def owners(self) -> Sequence[str]:
-        """Return whose leases are lent."""
+    def take_back_idle(self, before: float) -> None:
+        """Do that for all tasks that got their leases before that moment (local clock)."""
 
 
 class NearLease(Lease):
@@ -74,10 +75,11 @@ class NearLoans:
 
     def __init__(self, errands: Errands) -> None:
         self._errands = errands
-        self._leases: dict[str, Sequence[NearLease]] = {}
+        self._idle: dict[str, tuple[float, Sequence[NearLease]]] = {}
+        self._used: dict[str, Sequence[NearLease]] = {}
 
     def __len__(self) -> int:
-        return len(self._leases)
+        return len(self._idle) + len(self._used)
 
     def lease(self, want: Want, grant: Grant) -> Lease:
         """See `Loans.lease`."""
@@ -85,42 +87,53 @@ class NearLoans:
 
     def lend(self, held: Held, leases: Sequence[Any]) -> list[Any]:
         """See `Loans.lend`."""
-        self._leases[held.owner] = leases
-        return [held.owner, [[-1, lease.name, lease.permits, lease.grant.ttl, 0] for lease in leases]]
+        self._idle[held.owner] = clock.now(), leases
+        return [held.owner, [[-1, lease.name] for lease in leases]]
 
-    def lent_to(self, owner: str) -> Sequence[NearLease]:
-        """Return the leases of the body that runs here."""
-        return self._leases.get(owner, ())
+    def begin(self, owner: str) -> Sequence[NearLease]:
+        """Return the leases of the body that begins; none: they were taken back."""
+        _, leases = self._idle.pop(owner, (0.0, ()))
+        if leases:
+            self._used[owner] = leases
+        return leases
 
     def over(self, owner: str) -> None:
         """See `Loans.over`."""
-        for lease in self._leases.pop(owner, ()):
-            if not lease.released:
-                self._errands.give_back(lease)
+        self.take_back(owner)
+        self._give_back(self._used.pop(owner, ()))
 
     def take_back(self, owner: str) -> None:
-        """Do nothing: a pool of threads drops nothing that it was given."""
+        """See `Loans.take_back`."""
+        self._give_back(self._idle.pop(owner, (0.0, ()))[1])
 
-    def owners(self) -> Sequence[str]:
-        """See `Loans.owners`."""
-        return list(self._leases)
+    def take_back_idle(self, before: float) -> None:
+        """See `Loans.take_back_idle`."""
+        for owner, (since, _) in list(self._idle.items()):
+            if since < before:
+                self.take_back(owner)
+
+    def _give_back(self, leases: Sequence[NearLease]) -> None:
+        for lease in leases:
+            if not lease.released:
+                self._errands.give_back(lease)
 
 
 class _Loaned(Lease):
     """A lease whose deadline stands in the table."""
 
-    __slots__ = ("_table", "index")
+    __slots__ = ("_table", "index", "lent_at", "serial")
 
     def __init__(self, table: Table, want: Want, grant: Grant, on_lost: Callable[[Lease], None]) -> None:
         self._table = table
-        self.index = table.take(grant.deadline)
+        self.index, self.serial = table.take(grant.deadline)
+        self.lent_at = clock.now()
         spec = want.spec
         super().__init__(want.backend, grant, max_hold=spec.max_hold, at_least=spec.at_least, on_lost=on_lost)
 
     @property
     def user(self) -> int:
         """The process that uses it; 0: none yet."""
-        return int(self._table.users[self.index])
+        return self._table.user(self.index)
 
     def renewed(self, grant: Grant) -> None:
         """See `Lease.renewed`."""
@@ -178,8 +191,7 @@ class FarLoans:
     def lend(self, held: Held, leases: Sequence[Any]) -> list[Any]:
         """See `Loans.lend`."""
         self._loans[held.owner] = {lease.index: lease for lease in leases}
-        rows = [[each.index, each.name, each.permits, each.grant.ttl, each.fencing_token] for each in leases]
-        return [held.owner, rows]
+        return [held.owner, [_row(lease) for lease in leases]]
 
     def over(self, owner: str) -> None:
         """See `Loans.over`."""
@@ -205,9 +217,11 @@ class FarLoans:
             if not lease.lost:
                 lease.show()
 
-    def owners(self) -> Sequence[str]:
-        """See `Loans.owners`."""
-        return list(self._loans)
+    def take_back_idle(self, before: float) -> None:
+        """See `Loans.take_back_idle`."""
+        for owner, loan in list(self._loans.items()):
+            if any(not lease.user and lease.lent_at < before for lease in list(loan.values())):
+                self.take_back(owner)
 
     def ended(self, index: int, owner: str) -> None:
         """Release a lease whose body has ended (called by the door)."""
@@ -233,3 +247,7 @@ class FarLoans:
         if isinstance(lease, _Loaned) and lease.user:
             with suppress(ProcessLookupError):
                 interrupt.interrupt_process(lease.user)
+
+
+def _row(lease: _Loaned) -> list[Any]:
+    return [lease.index, lease.name, lease.serial, lease.permits, lease.grant.ttl, lease.fencing_token]

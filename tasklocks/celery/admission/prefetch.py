@@ -41,3 +41,8 @@ class Prefetch:
         # Celery sets the count anew after a lost connection, whatever was added to it.
         if self._qos.value > self._least:
             self._qos.decrement_eventually()
+
+    def apply(self) -> None:
+        """Tell the broker now, not when the event loop comes to it."""
+        if self._qos.prev != self._qos.value:
+            self._qos.update()

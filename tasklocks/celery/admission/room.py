@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from celery.worker import state
@@ -10,7 +11,7 @@ from tasklocks import clock
 
 __all__ = ["Room"]
 
-_TURNS = 1.0  # seconds; a full pool in which nothing has started for so long may stay full for long
+_TURNS = 1.0  # seconds; in a full pool in which no task has ended for so long the next may be far away
 
 
 class Room:
@@ -24,22 +25,32 @@ class Room:
     def __init__(self, consumer: Any, process: Any) -> None:
         self._consumer = consumer
         self._process = process
-        self._started = -1
-        self._started_at = 0.0
+        self._full = False
+        self._ended = 0
+        self._free_at = clock.now()
+        self._turned_at = -math.inf
 
     @property
     def places(self) -> int:
         """How many tasks the pool can run at once."""
         return int(self._consumer.pool.num_processes or 1)
 
-    @property
-    def stuck(self) -> bool:
-        """Whether all places are taken, by tasks that may take long. Asked a few times a second."""
+    def has_place(self) -> bool:
+        """Tell whether a task would start soon: a place is free, or tasks end while all are taken."""
         now = clock.now()
-        started = state.all_total_count[0]
-        if started != self._started or len(state.reserved_requests) < self.places:
-            self._started, self._started_at = started, now
-        return now > self._started_at + _TURNS
+        # Each task that was accepted and runs no more has ended.
+        ended = state.all_total_count[0] - len(state.active_requests)
+        full = len(state.reserved_requests) >= self.places
+        if not full:
+            self._free_at = now
+        elif self._full and ended != self._ended:
+            self._turned_at = now
+        self._full, self._ended = full, ended
+        return not full or now < self._turned_at + _TURNS
+
+    def stuck_for(self) -> float:
+        """Return for how many seconds all places are taken, and no task has ended."""
+        return clock.now() - max(self._free_at, self._turned_at)
 
     def pass_on(self, request: Any) -> None:
         """Give a task to the pool as Celery does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from celery import bootsteps
 
 from tasklocks.celery.admission.asking import Answer
-from tasklocks.celery.admission.desk import Desk
+from tasklocks.celery.admission.desk import Desk, return_to_broker
 from tasklocks.celery.admission.door import Door
 from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.given import Lender
@@ -26,8 +25,6 @@ __all__ = ["AdmissionStep"]
 
 _REQUEST = 1.5  # seconds; longer than Redis holds a request for the next message
 _LOOKS = 0.25  # seconds between two looks around
-
-_logger = logging.getLogger("tasklocks")
 
 
 class AdmissionStep(bootsteps.StartStopStep):
@@ -95,7 +92,7 @@ def _give_to_broker(c: Any, left: Sequence[Held]) -> None:
         c.task_consumer.cancel()
     # The newest first: each goes to the head of its queue.
     for each in reversed(left):
-        each.request.message.reject_log_error(_logger, c.connection_errors, requeue=True)
+        return_to_broker(each)
     if c.connection.transport.driver_type == "redis":
         # A request for the next message is still out, and may have got one of these. Without a consumer it goes back.
         with suppress(OSError, *c.connection_errors):
