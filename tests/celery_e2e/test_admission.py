@@ -143,10 +143,13 @@ def test_a_wrong_call_fails_as_without_admission(stage):
         stage.tasks.app.send_task("tests.apps.limits.early", ("limit", 0.1, "one too many")).get(timeout=20)
 
 
-@pytest.fixture(params=BROKERS)
+@pytest.fixture(params=["redis"])
 def broker(request: pytest.FixtureRequest) -> str:
-    """The kind of each broker in turn."""
+    """The kind of the broker; more of them where it is the broker that matters."""
     return request.param
+
+
+on_each_broker = pytest.mark.parametrize("broker", BROKERS, indirect=True)
 
 
 @pytest.fixture
@@ -171,6 +174,7 @@ def test_a_killed_process_of_the_pool_frees_its_permit_at_once(own, limit):
 
 
 @pytest.mark.slow
+@on_each_broker
 def test_all_that_killed_workers_held_runs_and_nothing_twice_at_once(own, limit):
     with own() as stage:
         with beside(stage) as other:
@@ -201,6 +205,7 @@ def most_at_once_of_the_living(stage: Stage, limit: str) -> int:
     return most
 
 
+@on_each_broker
 def test_a_worker_that_stops_gives_back_at_once_what_it_holds(own, limit):
     with own(concurrency=1) as stage, stage.gate() as gate:
         stage.tasks.until.delay(limit, gate)
@@ -252,7 +257,6 @@ def test_while_the_backend_is_away_nothing_runs_unlocked_and_free_tasks_run_on(o
         assert stage.record.count("begin", limit) == 1
         server.start()
         assert [each.get(timeout=60) for each in results] == ["ran"] * 6
-        assert messages(stage, results) == [1] * 6 or sum(messages(stage, results)) > 6
         assert stage.record.most_at_once(limit) == 1
 
 
@@ -265,6 +269,8 @@ def test_more_than_a_worker_may_hold_goes_back_to_the_queue(own, limit):
         assert stage.record.most_at_once(limit) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 def test_a_worker_whose_places_are_all_taken_for_long_leaves_permits_and_tasks_to_others(own, limit):
     with own(concurrency=1) as stage, stage.gate() as gate:
         with stage.held(limit):
@@ -276,7 +282,6 @@ def test_a_worker_whose_places_are_all_taken_for_long_leaves_permits_and_tasks_t
         with beside(stage, concurrency=1):
             # Four are within what it would have fetched without admission, too.
             assert eventually(lambda: stage.record.count("end", limit) >= 8, within=30)
-        Path(gate).touch()
-        with beside(stage, concurrency=1):
+            Path(gate).touch()
             assert [each.get(timeout=30) for each in results] == ["ran"] * 12
         assert stage.record.most_at_once(limit) == 1
