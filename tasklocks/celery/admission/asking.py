@@ -28,6 +28,7 @@ class Answer:
 
     Attributes:
         held: for whom was asked.
+        owner: in whose name; the message may have another one meanwhile.
         leases: all that it wants; empty: not yet.
         first: which of its locks was busy.
         busy: what the backend said then.
@@ -36,6 +37,7 @@ class Answer:
     """
 
     held: Held
+    owner: str
     leases: Sequence[Lease] = ()
     first: int = 0
     busy: Busy | None = None
@@ -54,9 +56,10 @@ class Asking:
     def __init__(self, hold: Callable[[Want, Grant], Lease], tell: Callable[[Answer], bool]) -> None:
         self._hold = hold
         self._tell = tell
-        self._todo: queue.SimpleQueue[tuple[Held, bool] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[_Attempt | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._threads = 0
-        self._busy = 0
+        self._idle = 0
 
     def ask(self, held: Held, stay: bool) -> None:
         """Ask for it, soon (called by the event loop).
@@ -65,15 +68,12 @@ class Asking:
             held: for whom.
             stay: whether to stand in line until there is an answer; else only to ask.
         """
-        self._busy += 1
-        self._todo.put((held, stay))
-        if self._threads < min(self._busy, _MOST):
+        self._todo.put(_Attempt(held, held.owner, stay, self._hold, self._tell))
+        with self._lock:
+            if self._todo.qsize() <= self._idle or self._threads >= _MOST:
+                return
             self._threads += 1
-            threading.Thread(target=self._run, name="tasklocks-standing", daemon=True).start()
-
-    def answered(self) -> None:
-        """Note that the event loop has got an answer."""
-        self._busy -= 1
+        threading.Thread(target=self._run, name="tasklocks-standing", daemon=True).start()
 
     def close(self) -> None:
         """Let the threads end when they have nothing to do any more."""
@@ -81,48 +81,67 @@ class Asking:
             self._todo.put(None)
 
     def _run(self) -> None:
-        while (job := self._todo.get()) is not None:
-            answer = self._answer(*job)
+        while (attempt := self._next()) is not None:
+            answer = attempt.answer()
             if not self._tell(answer):
-                for lease in answer.leases:
-                    give_back(lease)
+                _give_back(answer.leases)
 
-    def _answer(self, held: Held, stay: bool) -> Answer:
-        first = held.first
+    def _next(self) -> _Attempt | None:
+        with self._lock:
+            self._idle += 1
+        try:
+            return self._todo.get()
+        finally:
+            with self._lock:
+                self._idle -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """To get all that a message wants, in the name of one owner."""
+
+    held: Held
+    owner: str
+    stay: bool
+    hold: Callable[[Want, Grant], Lease]
+    tell: Callable[[Answer], bool]
+
+    def answer(self) -> Answer:
+        first = self.held.first
         leases: list[Lease] = []
         try:
-            leases.append(self._first(held, held.wants[first], stay))
-            for index, want in enumerate(held.wants):
+            leases.append(self._in_line(self.held.wants[first]))
+            for index, want in enumerate(self.held.wants):
                 if index != first:
                     first = index
-                    leases.append(self._now(held, want))
+                    leases.append(self._now(want))
         except LockBusy as busy:
-            self._give_back(leases)
-            return Answer(held, (), first, busy.busy)
+            _give_back(leases)
+            return Answer(self.held, self.owner, (), first, busy.busy)
         except Exception as error:  # noqa: BLE001 - a thread's errors travel as answers
             # Also what the user's capacity function raises: the body fails by it, too, where it belongs.
-            self._give_back(leases)
-            return Answer(held, (), first, error=error)
-        return Answer(held, self._in_order(held, leases))
+            _give_back(leases)
+            return Answer(self.held, self.owner, (), first, error=error)
+        return Answer(self.held, self.owner, self._in_order(leases))
 
-    def _first(self, held: Held, want: Want, stay: bool) -> Lease:
-        request = held.asks_for(want, counted=not stay)
+    def _in_line(self, want: Want) -> Lease:
+        request = self.held.asks_for(want, self.owner, counted=not self.stay)
+        timeout = None if self.stay else 0.0
+        return self.hold(want, waiting.acquire(want.backend, request, timeout=timeout, go_on=self._goes_on))
 
-        def go_on(busy: Busy) -> bool:
-            interested = self._tell(Answer(held, busy=busy, standing=True))
-            return interested and held.stays and not held.gone
+    def _goes_on(self, busy: Busy) -> bool:
+        heard = self.tell(Answer(self.held, self.owner, busy=busy, standing=True))
+        return heard and self.held.owner == self.owner
 
-        grant = waiting.acquire(want.backend, request, timeout=None if stay else 0.0, go_on=go_on)
-        return self._hold(want, grant)
+    def _now(self, want: Want) -> Lease:
+        return self.hold(want, waiting.acquire(want.backend, self.held.asks_for(want, self.owner), timeout=0.0))
 
-    def _now(self, held: Held, want: Want) -> Lease:
-        return self._hold(want, waiting.acquire(want.backend, held.asks_for(want), timeout=0.0))
-
-    def _give_back(self, leases: Sequence[Lease]) -> None:
-        for lease in leases:
-            give_back(lease)
-
-    def _in_order(self, held: Held, leases: Sequence[Lease]) -> Sequence[Lease]:
+    def _in_order(self, leases: Sequence[Lease]) -> Sequence[Lease]:
         """Return the leases in the order of the locks; the one that was waited for came first."""
         by_name = {(lease.backend, lease.name): lease for lease in leases}
-        return [by_name[want.key] for want in held.wants]
+        return [by_name[want.key] for want in self.held.wants]
+
+
+def _give_back(leases: Sequence[Lease]) -> None:
+    for lease in leases:
+        give_back(lease)

@@ -107,8 +107,7 @@ class Desk:
         for each in left:
             self._let_go(each)
         for message in self._inbox.shut():
-            if message is not None and not message.standing:
-                self._asking.answered()
+            if message is not None:
                 self._give_back(message.leases)
         self.give_up()
         return left
@@ -147,14 +146,12 @@ class Desk:
         silent = [backend for backend, (_, until) in self._silent.items() if until > now]
         for each in self.lines.next_to_stand(places, now, silent):
             self.lines.stand(each)
-            each.stays = not self.lines.crowded
-            self._asking.ask(each, each.stays)
+            self._asking.ask(each, stay=not self.lines.crowded)
 
     def _step_out(self) -> None:
         """Leave every line: whoever is granted a permit here could not use it."""
         for each in self.lines:
-            if each.standing and each.stays:
-                each.stays = False
+            if each.standing:
                 self._leave(each)
 
     def _return_some(self) -> None:
@@ -168,17 +165,19 @@ class Desk:
             return_to_broker(each)
 
     def _leave(self, each: Held) -> None:
+        """Give up its place in line; the thread that stands there for it finds that out by itself."""
         backend, name = each.key
         self._errands.leave(backend, name, each.owner)
+        each.drop_attempt()
+        self.lines.step_back(each)
 
     def _answered(self, answer: Answer) -> None:
         each = answer.held
+        if answer.owner != each.owner:
+            self._give_back(answer.leases)
+            return
         if answer.standing:
             each.heard(answer.busy)
-            return
-        self._asking.answered()
-        if each.gone:
-            self._give_back(answer.leases)
             return
         self.lines.step_back(each)
         if answer.leases:
@@ -246,10 +245,8 @@ class Desk:
         self._room.pass_on(each.request)
 
     def _let_go(self, each: Held) -> None:
-        """Hold it no more; a thread that still asks for it finds that out."""
-        each.gone = True
+        """Hold it no more."""
         if each.standing:
-            self.lines.step_back(each)
             self._leave(each)
         self._forget(each)
 

@@ -87,15 +87,14 @@ class Held:
     Attributes:
         request: Celery's.
         wants: its locks, outermost first.
-        owner: who will hold the leases; nobody else's, not even another delivery's of the same task.
+        owner: who will hold the leases; nobody else's, not even another delivery's of the same task. Another one once
+            it has left a line.
         info: what others see of the owner.
         waited: what its header said when it came.
         number: grows with each message that arrives.
         arrived: local clock.
         first: which of its locks it waits for in line.
         standing: a thread asks for it.
-        stays: the thread stands in line until it has an answer.
-        gone: it is not held any more, whatever a thread may still find out.
         looks_at: local clock; it does not ask again before.
         since: backend's clock; since when it waits. None: not known yet.
         busy: what the backend said last.
@@ -112,8 +111,6 @@ class Held:
     arrived: float = field(default_factory=clock.now)
     first: int = 0
     standing: bool = False
-    stays: bool = False
-    gone: bool = False
     looks_at: float = -math.inf
     since: float | None = None
     busy: Busy | None = None
@@ -125,17 +122,22 @@ class Held:
         """The limit that it waits for in line."""
         return self.wants[self.first].key
 
-    def asks_for(self, want: Want, *, counted: bool = False) -> AcquireRequest:
+    def drop_attempt(self) -> None:
+        """Let nothing count that is still found out in its name so far."""
+        self.owner = _new_owner(self.request)
+
+    def asks_for(self, want: Want, owner: str, *, counted: bool = False) -> AcquireRequest:
         """Return what to ask the backend; the user's function is asked for the capacity, so not in the event loop.
 
         Args:
             want: which of its locks.
+            owner: in whose name.
             counted: whether it keeps a place while it does not listen.
         """
-        place = Place(f"held:{self.owner}", _AWAY) if counted else None
+        place = Place(f"held:{owner}", _AWAY) if counted else None
         since = self.since if self.since is not None else _offsets.at(want.backend, self.arrived)
         return AcquireRequest(
-            want.name, self.owner, want.spec.permits, want.spec.capacity_now(), want.ttl, place, self.info, since
+            want.name, owner, want.spec.permits, want.spec.capacity_now(), want.ttl, place, self.info, since
         )
 
     def heard(self, busy: Busy | None) -> None:
@@ -184,7 +186,7 @@ def held(request: Any, locks: Sequence[LockSpec], longest: float) -> Held | None
     if len({want.key for want in wants}) < len(wants):
         return None  # two leases of one limit may never be free at once; the body finds out
     info = who.written(task=request.task.name, id=request.id, host=request.hostname, pid=str(os.getpid()))
-    made = Held(request, wants, f"{request.id}:{secrets.token_hex(6)}", info, read(request.request_dict))
+    made = Held(request, wants, _new_owner(request), info, read(request.request_dict))
     made.until = clock.now() + longest
     return made
 
@@ -193,3 +195,7 @@ def _want(spec: LockSpec, settings: Settings, work: Work) -> Want:
     backend = settings.backend(spec.backend, spec.where)
     ttl = settings.ttl if spec.ttl is None else spec.ttl
     return Want(spec, backend, spec.key(work.key_args, work.kwargs), ttl)
+
+
+def _new_owner(request: Any) -> str:
+    return f"{request.id}:{secrets.token_hex(6)}"
