@@ -175,16 +175,20 @@ def test_a_killed_process_of_the_pool_frees_its_permit_at_once(own, limit):
 
 @pytest.mark.slow
 @on_each_broker
-def test_all_that_killed_workers_held_runs_and_nothing_twice_at_once(own, limit):
-    with own() as stage:
+def test_all_that_killed_workers_held_runs_and_nothing_twice_at_once(own, broker, limit):
+    # Long enough for a busy machine: what is held for half of it is sent again.
+    slower = (
+        {"broker_transport_options": {**REDELIVERY["redis"], "visibility_timeout": 10}} if broker == "redis" else {}
+    )
+    with own(**slower) as stage:
         with beside(stage) as other:
-            results = [stage.tasks.early.delay(limit, 0.05) for _ in range(60)]
+            results = [stage.tasks.early.delay(limit, 0.05) for _ in range(40)]
             stage.wait_for("begin", limit, times=3)
             stage.worker.kill()
             other.kill()
         with beside(stage):
             # The one that ran was acknowledged before; perhaps another one's result was not stored yet.
-            assert eventually(lambda: sum(result.ready() for result in results) >= 58, within=60)
+            assert eventually(lambda: sum(result.ready() for result in results) >= 38, within=60)
     assert most_at_once_of_the_living(stage, limit) == 1
 
 
