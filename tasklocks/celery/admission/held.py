@@ -137,7 +137,14 @@ class Held:
         place = Place(f"held:{owner}", _AWAY) if counted else None
         since = self.since if self.since is not None else _offsets.at(want.backend, self.arrived)
         return AcquireRequest(
-            want.name, owner, want.spec.permits, want.spec.capacity_now(), want.ttl, place, self.info, since
+            want.name,
+            owner,
+            want.spec.permits,
+            want.spec.capacity_now(want.backend, want.name),
+            want.ttl,
+            place,
+            self.info,
+            since,
         )
 
     def heard(self, busy: Busy | None) -> None:
