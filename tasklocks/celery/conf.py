@@ -146,7 +146,7 @@ def admission_settings_of(app: Celery) -> AdmissionSettings:
     most = _said(app.conf.get("tasklocks_max_held"), _DEFAULT_MAX_HELD)
     if isinstance(most, bool) or not isinstance(most, int) or most < 0:
         raise ConfigurationError(f"tasklocks_max_held must be a whole number of messages, not {most!r}")
-    return AdmissionSettings(on=bool(_said(app.conf.get("tasklocks_admission"), True)), most=most)
+    return AdmissionSettings(on=bool(_said(app.conf.get("tasklocks_admission"), False)), most=most)
 
 
 def app_in_use() -> Celery | None:
