@@ -51,7 +51,7 @@ class _Way:
 
 _WAYS = (
     _Way("even", "gcra, 100/s, waiting", Pace(100, 1.0), waits=True),
-    _Way("bursting", "gcra, 100/s, burst 10", Pace(100, 1.0, burst=10)),
+    _Way("bursting", "gcra, 100/s, burst 50", Pace(100, 1.0, burst=50)),
     _Way("sliding", "sliding, 100/s", Pace(100, 1.0, algorithm="sliding")),
     _Way("fixed", "fixed, 100/s", Pace(100, 1.0, algorithm="fixed")),
 )
