@@ -78,10 +78,11 @@ def test_what_is_no_pause_is_refused_with_the_limit_that_it_was_for(length, unti
 def test_by_its_name_alone_all_that_waits_moves_and_nothing_starts_before_the_end(backend, algorithm):
     paces = (Pace(1, 2.0, algorithm=algorithm),)
     wish = ReserveRequest("partner", paces)
-    slots = [backend.reserve(wish) for _ in range(4)]
+    slots = [backend.reserve(wish) for _ in range(5)]
     pause("partner", 40, backend=backend)
     paused_at = time.time()
-    left = [slot_left(backend, "partner", paces, slot) for slot in slots[1:]]
+    # The second one may have come before the pause: a fixed window can begin at any moment.
+    left = [slot_left(backend, "partner", paces, slot) for slot in slots[2:]]
     assert all(each >= 38 for each in left)
     assert all(later - earlier == pytest.approx(2, abs=0.5) for earlier, later in pairwise(left))
     latest = backend.reserve(wish)
