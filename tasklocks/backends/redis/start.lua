@@ -5,7 +5,6 @@
 --   line         listening waiters, by the time since which they wait; `lapses` has them by the end of their place
 --   away         waiters that come back by themselves; `away_lapses` likewise
 --
---
 -- This part comes first in every step, and the usual case of a step next: nobody waits, and what is wanted is free. It
 -- returns early, for Lua makes a function when it comes to it, and the functions that follow, with the reading that
 -- they need, cost as much as all else that such a step does.
