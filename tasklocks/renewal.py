@@ -67,8 +67,9 @@ class Renewal:
             # A lease that is due later than the thread wakes anyway need not disturb it: with many short holds
             # that is the usual case, and a wake-up costs more than the rest of an acquire.
             if due < self._wakes_at:
-                self._wakes_at = due
+                # In this order: an exception that strikes in between must not leave a time at which nobody wakes.
                 self._changed.notify()
+                self._wakes_at = due
             # Not alive: the start of the last one was struck by an exception.
             elif self._thread is None or not self._thread.is_alive():
                 self._thread = _started(self._run, "tasklocks-renewal")

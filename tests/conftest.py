@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from celery import _state
 
 from tasklocks.testing.fixtures import Restartable, backend, in_order, line, ttl  # noqa: F401
 from tests.leftovers import TidyZooKeeperServer, counter
@@ -167,6 +168,12 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     if request.param == "redis":
         return empty_redis_database(request.getfixturevalue("redis_url"))
     return request.getfixturevalue("rabbitmq_url")
+
+
+@pytest.fixture(autouse=True)
+def no_app_stays_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a test's app and its settings from the tests after it."""
+    monkeypatch.setattr(_state._tls, "current_app", _state._tls.current_app)
 
 
 @pytest.fixture(autouse=True)

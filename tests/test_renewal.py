@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasklocks import Lease, Lock, connect
+from tasklocks import Lease, Lock, clock, connect
 from tasklocks.backends import Backend
 from tasklocks.renewal import Renewal, renewal
 from tests.line import NAME, held, taken
@@ -49,3 +49,32 @@ def test_a_thread_whose_start_was_struck_is_started_by_the_next_lease(backend, m
     assert not eventually(lambda: lease.lost, within=3 * TTL)
     keeper.remove(lease)
     lease.release()
+
+
+def test_a_wake_up_that_was_struck_keeps_no_later_lease_from_being_renewed(backend, monkeypatch):
+    class StruckError(Exception):
+        pass
+
+    def strike(_count: int = 1) -> None:
+        raise StruckError
+
+    keeper = Renewal()
+    leases = [Lease(backend, taken(backend, name, name, ttl=ttl)) for name, ttl in (("a", 60), ("b", TTL), ("c", TTL))]
+    for lease in leases:
+        renewal().remove(lease)
+    slow, struck, later = leases
+    keeper.add(slow)
+    assert eventually(lambda: keeper._changed._waiters, within=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper._changed, "notify", strike)
+        with pytest.raises(StruckError):
+            keeper.add(struck)
+    keeper.remove(struck)
+    clock.pause(TTL / 3)
+    later.renew()
+    keeper.add(later)
+    assert not eventually(lambda: later.lost, within=3 * TTL)
+    for lease in (slow, later):
+        keeper.remove(lease)
+    for lease in leases:
+        lease.release()

@@ -52,8 +52,6 @@ class Settings:
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in self.environ.items():
                 patch.setenv(variable, value)
-            # It makes itself the current one, with settings that are not those of the next test.
-            patch.setattr(_state._tls, "current_app", _state._tls.current_app)
             with _own_tasks_only():
                 module = importlib.import_module(self.app)
                 module.app.finalize()
