@@ -10,10 +10,10 @@ from kombu.common import QoS
 
 from tasklocks import connect
 from tasklocks.celery.admission.held import Held, Want
-from tasklocks.celery.admission.inbox import Inbox
 from tasklocks.celery.admission.lines import Lines
 from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.admission.table import LOST, Table
+from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.waited import Waited
 
 

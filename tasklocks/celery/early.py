@@ -13,12 +13,9 @@ limit are with the thread.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -28,6 +25,7 @@ from celery.worker import state
 from tasklocks import clock
 from tasklocks.celery.arrived import as_in_pool
 from tasklocks.celery.conf import settings_of
+from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.later import forward
 from tasklocks.celery.marks import limits_of
 from tasklocks.celery.rate_spec import RateSpec
@@ -59,21 +57,24 @@ class Early(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._consumer = parent
-        self._pass_on = parent.on_task_request
-        self._answers: deque[tuple[Any, Any]] = deque()
-        self._ears: tuple[int, int] | None = None
         self._desk: Desk | None = None
         self._held = self._room = 0
-        # The tasks' strategies look it up when the consumer starts.
-        parent.on_task_request = self._receive
+        self._has_loop = False
 
     def include_if(self, parent: Any) -> bool:
         """Only workers with such tasks need the thread."""
         return any(only_rate(task) for task in parent.app.tasks.values())
 
+    def create(self, parent: Any) -> None:
+        """Stand there: the tasks' strategies look it up when the consumer starts."""
+        self._inbox: Inbox[tuple[Any, Any]] = Inbox()
+        self._pass_on = parent.on_task_request
+        parent.on_task_request = self._receive
+
     def start(self, parent: Any) -> None:
         """Begin to ask."""
         self._held = self._room = 0
+        self._inbox.open()
         self._desk = Desk(parent.app, self._answered)
 
     def stop(self, parent: Any) -> None:
@@ -81,18 +82,14 @@ class Early(bootsteps.StartStopStep):
         if self._desk is not None:
             self._desk.close()
             self._desk = None
-        while self._answers:
-            request, answer = self._answers.popleft()
+        for request, answer in self._inbox.shut():
             if answer is GONE:
                 self._drop(request)
 
     def register_with_event_loop(self, parent: Any, hub: Any) -> None:
         """Let the loop hear of answers (called for each connection to the broker)."""
-        if self._ears is None:
-            self._ears = os.pipe()
-            for end in self._ears:
-                os.set_blocking(end, False)
-        hub.add_reader(self._ears[0], self._hear)
+        self._has_loop = True
+        hub.add_reader(self._inbox.reader, self._take_answers)
 
     def _receive(self, request: Any) -> None:
         limit = None if HEADER in request.request_dict else only_rate(request.task)
@@ -103,21 +100,11 @@ class Early(bootsteps.StartStopStep):
 
     def _answered(self, request: Any, answer: Any) -> None:
         """Hand an answer to the loop (called on the thread)."""
-        self._answers.append((request, answer))
-        if self._ears is None:
+        if self._inbox.put((request, answer)) and not self._has_loop:
             self._consumer.timer.call_after(0, self._take_answers)
-        else:
-            with suppress(BlockingIOError):  # it is full of calls already
-                os.write(self._ears[1], b".")
-
-    def _hear(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self._ears[0] if self._ears else -1, 4096)
-        self._take_answers()
 
     def _take_answers(self) -> None:
-        while self._answers:
-            request, answer = self._answers.popleft()
+        for request, answer in self._inbox.take():
             if answer is GONE:
                 self._drop(request)
             elif request not in state.reserved_requests:

@@ -16,12 +16,12 @@ from tasklocks.backoff import adaptive, when_unreachable
 from tasklocks.celery.admission.asking import Answer, Asking
 from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.held import Held, held, locks_to_hold
-from tasklocks.celery.admission.inbox import Inbox
 from tasklocks.celery.admission.lines import Lines
 from tasklocks.celery.admission.loans import Loans
 from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.admission.room import Room
 from tasklocks.celery.calls import LEASES
+from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.spec import LockSpec
 from tasklocks.errors import BackendUnavailable
 from tasklocks.leases import Lease

@@ -14,11 +14,11 @@ from tasklocks.celery.admission.door import Door
 from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.given import Lender
 from tasklocks.celery.admission.held import Held
-from tasklocks.celery.admission.inbox import Inbox
 from tasklocks.celery.admission.loans import FarLoans, Loans, NearLoans
 from tasklocks.celery.admission.room import Room
 from tasklocks.celery.admission.where import longest_hold, prefetch_is_fixed
 from tasklocks.celery.conf import admission_settings_of
+from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.watch import watch_of_this_worker
 
 __all__ = ["AdmissionStep"]
