@@ -21,6 +21,8 @@ STARTS_KEPT = 256
 HAIR = 1e-9
 """Of the limit of a sliding window: sums of fractions are not exact."""
 
+_SAME = 1e-6  # seconds; moments closer together are one
+
 _CALENDAR = {3600.0: "hour", 86400.0: "day", 31 * 86400.0: "month"}
 
 
@@ -32,6 +34,18 @@ class Counter(Protocol):
 
     def book(self, start: float, cost: float) -> None:
         """Count a start."""
+
+    def unbook(self, start: float, cost: float, *, waited: bool) -> bool:
+        """Count a start no more, if that leaves no trace: nobody has booked behind it.
+
+        Args:
+            start: what was booked.
+            cost: with which cost.
+            waited: whether it was booked for later, because of this pace or another one.
+
+        Returns:
+            Whether it was taken out.
+        """
 
     def shift(self, at: float, move: Callable[[float], float]) -> None:
         """Move all that lies ahead of `at`."""
@@ -61,6 +75,14 @@ class _Gcra:
         if self._arrival - begin < share:
             # Rounded up, never down: what each start gained by that would add up to starts too many.
             self._arrival *= 1 + 2.0**-52
+
+    def unbook(self, start: float, cost: float, *, waited: bool) -> bool:
+        # Who waited has used up the burst; who did not may have, and then it cannot be told who came last.
+        behind = self._burst * self._each if self._burst is not None and waited else cost * self._each
+        if abs(self._arrival - start - behind) > min(_SAME, behind / 4):
+            return False
+        self._arrival -= cost * self._each
+        return True
 
     def shift(self, at: float, move: Callable[[float], float]) -> None:
         self._arrival = move(self._arrival)
@@ -98,6 +120,15 @@ class _Sliding:
         else:
             self._starts.append([start, start, total])
 
+    def unbook(self, start: float, cost: float, *, waited: bool) -> bool:
+        if not self._starts or self._starts[-1][1] != start:
+            return False
+        first, _, total = self._starts.pop()
+        before = self._starts[-1][2] if self._starts else 0.0
+        if first < start or total - cost - before > HAIR * self._limit:
+            self._starts.append([first, start, total - cost])
+        return True
+
     def shift(self, at: float, move: Callable[[float], float]) -> None:
         for each in self._starts:
             if each[1] > at:
@@ -127,6 +158,12 @@ class _Fixed:
 
     def book(self, start: float, cost: float) -> None:
         self._add(start, cost, start)
+
+    def unbook(self, start: float, cost: float, *, waited: bool) -> bool:
+        if not self._used or self._used[-1][0] != _window(self._pace, start)[0]:
+            return False
+        self._used[-1][1] = max(0.0, self._used[-1][1] - cost)
+        return True
 
     def shift(self, at: float, move: Callable[[float], float]) -> None:
         booked, self._used = self._used, []

@@ -125,6 +125,20 @@ class RateState:
         self._count(paces, self._moved(paces, self.counted), line, now)
         return Slot(start, self._behind_shifts(now), start - now)
 
+    def give_back(self, paces: Sequence[Pace], cost: float, slot: Slot, now: float) -> bool:
+        """Let somebody else have a reserved start; return whether that could be.
+
+        Only if nobody has reserved behind it: whoever came behind has a start that counts on it. And not in a pause,
+        which may have moved it.
+        """
+        if self.paused_until > now or self.algorithm != paces[0].algorithm:
+            return False
+        counters, due = self._moved(paces, self.counted), self.due(paces, slot.start, slot.made)
+        if not all(each.unbook(due, cost, waited=slot.wait > 0) for each in counters):
+            return False
+        self._count(paces, counters, self._moved(paces, self.late), now)
+        return True
+
     def wait_of(self, paces: Sequence[Pace], start: float, made: float, now: float) -> float:
         """Return for how long a reserved start has to wait yet, with the pauses since; 0.0: not at all."""
         return max(0.0, self.due(paces, start, made) - now)
