@@ -24,6 +24,7 @@ __all__ = [
     "Refused",
     "ReserveRequest",
     "Slot",
+    "Taken",
     "Waiter",
 ]
 
@@ -41,6 +42,7 @@ class Capabilities:
         strict_order: permits go to listening waiters strictly first come, first served.
         multi_host: processes on several hosts can share limits.
         min_ttl: the shortest ttl that the backend can keep, in seconds.
+        by_since: places in line go by `AcquireRequest.since`; without it by the order in which they were first asked for.
     """
 
     push: bool
@@ -48,6 +50,7 @@ class Capabilities:
     strict_order: bool
     multi_host: bool
     min_ttl: float = 0.1
+    by_since: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class AcquireRequest:
         place: how it waits if nothing is free; None means not at all.
         info: what `inspect` shows about the owner (see `tasklocks.who`), opaque to backends; never task arguments.
         since: backend's clock; it has waited elsewhere since then, and stands in line as if it had come here then.
-            None: from now. Redis and memory know how; with others its place is that of its first asking.
+            None, or a time to come: from now. Honoured by backends that declare `by_since`.
     """
 
     name: str

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from celery import _state
 
-from tasklocks.testing.fixtures import Restartable, backend, in_order, line, ttl  # noqa: F401
+from tasklocks.testing.fixtures import Restartable, backend, by_since, in_order, line, ttl  # noqa: F401
 from tests.leftovers import TidyZooKeeperServer, counter
 from tests.processes import eventually
 from tests.servers import RabbitServer, RedisServer, Server

@@ -120,7 +120,7 @@ def test_tables_of_another_version_are_left_alone(backend, file):
     with opened(file) as db:
         db.execute("UPDATE tasklocks_meta SET version = 99")
     backend.close()
-    with pytest.raises(ConfigurationError, match="of version 99, this tasklocks knows version 1"):
+    with pytest.raises(ConfigurationError, match="of version 99, this tasklocks knows version 2"):
         look(backend, "a")
 
 

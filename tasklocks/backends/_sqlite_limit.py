@@ -39,9 +39,9 @@ CREATE TABLE tasklocks_leases (
     expires REAL NOT NULL, closed INTEGER NOT NULL, info TEXT NOT NULL, PRIMARY KEY (name, owner)
 ) WITHOUT ROWID;
 CREATE TABLE tasklocks_waiters (
-    name TEXT, away INTEGER, seq INTEGER, ticket TEXT NOT NULL, since REAL NOT NULL, owner TEXT NOT NULL,
+    name TEXT, away INTEGER, since REAL, seq INTEGER, ticket TEXT NOT NULL, owner TEXT NOT NULL,
     permits INTEGER NOT NULL, ttl REAL NOT NULL, until REAL NOT NULL, address TEXT, info TEXT NOT NULL,
-    PRIMARY KEY (name, away, seq)
+    PRIMARY KEY (name, away, since, seq)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX tasklocks_waiters_ticket ON tasklocks_waiters (name, ticket, away);
 CREATE INDEX tasklocks_waiters_until ON tasklocks_waiters (name, until);
@@ -72,7 +72,7 @@ WHERE name = ? AND expires > ? ORDER BY token LIMIT ?"""
 
 _WAITERS = """
 SELECT ticket, permits, since, away, info FROM tasklocks_waiters
-WHERE name = ? AND until > ? ORDER BY away, seq"""
+WHERE name = ? AND until > ? ORDER BY away, since, seq"""
 
 _BEHIND = "SELECT name FROM tasklocks_limits WHERE name > ? AND name < ? ORDER BY name LIMIT ?"
 

@@ -1,10 +1,13 @@
 """The line of one limit in SQLite: places of listening waiters in order, and of waiters who come back by themselves.
 
-Both lines live in one table; `away` tells them apart. `seq` grows by one along each line.
+Both lines live in one table; `away` tells them apart. A line goes by `since`, the time since which each waits, and
+`seq` grows by one along it, except before somebody who came late but has waited for longer.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from sqlite3 import Cursor
 from typing import Any
 
@@ -16,23 +19,25 @@ _COUNTED = 200
 
 _HEAD = """
 SELECT owner, permits, ttl, address, info FROM tasklocks_waiters
-WHERE name = ? AND away = 0 ORDER BY seq LIMIT 1"""
+WHERE name = ? AND away = 0 ORDER BY since, seq LIMIT 1"""
 
-_SEAT = "SELECT seq FROM tasklocks_waiters WHERE name = ? AND ticket = ? AND away = ?"
+_SEAT = "SELECT since, seq FROM tasklocks_waiters WHERE name = ? AND ticket = ? AND away = ?"
 
-_LAST = "SELECT MAX(seq) FROM tasklocks_waiters WHERE name = ? AND away = ?"
+_LAST = """
+SELECT seq FROM tasklocks_waiters WHERE name = ? AND away = ? AND since <= ? ORDER BY since DESC, seq DESC LIMIT 1"""
 
 _ADD = """
-INSERT INTO tasklocks_waiters (name, away, seq, ticket, since, owner, permits, ttl, until, address, info)
+INSERT INTO tasklocks_waiters (name, away, since, seq, ticket, owner, permits, ttl, until, address, info)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _REFRESH = """
 UPDATE tasklocks_waiters SET owner = ?, permits = ?, ttl = ?, until = ?, address = ?, info = ?
-WHERE name = ? AND away = ? AND seq = ?"""
+WHERE name = ? AND away = ? AND since = ? AND seq = ?"""
 
 _IN_FRONT = f"""
 SELECT COUNT(*), MAX(seq) FROM (
-    SELECT seq FROM tasklocks_waiters WHERE name = ? AND away = ? AND seq < ? ORDER BY seq LIMIT {_COUNTED})"""  # noqa: S608 - a number of ours
+    SELECT seq FROM tasklocks_waiters WHERE name = ? AND away = ? AND (since, seq) < (?, ?)
+    ORDER BY since, seq LIMIT {_COUNTED})"""  # noqa: S608 - a number of ours
 
 
 def head(db: Cursor, key: str) -> Any:
@@ -57,11 +62,12 @@ def take_place(db: Cursor, key: str, request: AcquireRequest, place: Place, now:
     facts = (request.owner, request.permits, request.ttl, now + place.keep, place.address, request.info)
     seat = db.execute(_SEAT, (key, place.ticket, away)).fetchone()
     if seat:
-        db.execute(_REFRESH, (*facts, key, away, seat[0]))
+        db.execute(_REFRESH, (*facts, key, away, *seat))
     else:
-        seat = (_after_last(db, key, away),)
-        db.execute(_ADD, (key, away, seat[0], place.ticket, now, *facts))
-    in_front = _in_front(db, key, away, seat[0])
+        since = _on_this_clock(request.since, now)
+        seat = since, _after_last(db, key, away, since)
+        db.execute(_ADD, (key, away, *seat, place.ticket, *facts))
+    in_front = _in_front(db, key, away, *seat)
     return in_front + _length(db, key, 0) if away else in_front
 
 
@@ -70,21 +76,26 @@ def ahead_of_newcomer(db: Cursor, key: str) -> int:
     return _length(db, key, 0) + _length(db, key, 1)
 
 
-def _after_last(db: Cursor, key: str, away: int) -> int:
-    last: int | None = db.execute(_LAST, (key, away)).fetchone()[0]
-    return (last or 0) + 1
+def _on_this_clock(since: float | None, now: float) -> float:
+    return now if since is None else min(now, now - (time.time() - since))
+
+
+def _after_last(db: Cursor, key: str, away: int, since: float = math.inf) -> int:
+    """Return the number of one who stands behind all that have waited since then."""
+    last = db.execute(_LAST, (key, away, since)).fetchone()
+    return last[0] + 1 if last else 1
 
 
 def _length(db: Cursor, key: str, away: int) -> int:
-    return _in_front(db, key, away, _after_last(db, key, away))
+    return _in_front(db, key, away, math.inf, _after_last(db, key, away))
 
 
-def _in_front(db: Cursor, key: str, away: int, seq: int) -> int:
-    """Count the places before `seq`: the first few hundred one by one, the rest by the distance of their numbers.
+def _in_front(db: Cursor, key: str, away: int, since: float, seq: int) -> int:
+    """Count the places before one: the first few hundred one by one, the rest by the distance of their numbers.
 
     Counting all would make a step slower with every waiter. The distance is exact unless someone far from the head
-    left out of turn; then it is a little too large until the line has moved on.
+    left, or came, out of turn; then it is a little wrong until the line has moved on.
     """
     counted: int
-    counted, last = db.execute(_IN_FRONT, (key, away, seq)).fetchone()
-    return counted if counted < _COUNTED else counted + seq - last - 1
+    counted, last = db.execute(_IN_FRONT, (key, away, since, seq)).fetchone()
+    return counted if counted < _COUNTED else max(counted, counted + seq - last - 1)

@@ -25,7 +25,7 @@ from tasklocks.errors import BackendRefused, BackendUnavailable
 
 __all__ = ["Store", "begin_run"]
 
-_VERSION = 1
+_VERSION = 2
 
 _KEEP_TOKENS = """
 UPDATE tasklocks_limits SET token = MAX(token, COALESCE(

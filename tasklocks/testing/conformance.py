@@ -26,6 +26,7 @@ from tasklocks.testing.pages import *  # noqa: F403
 from tasklocks.testing.processes import *  # noqa: F403
 from tasklocks.testing.restarts import *  # noqa: F403
 from tasklocks.testing.several import *  # noqa: F403
+from tasklocks.testing.since import *  # noqa: F403
 from tasklocks.testing.texts import *  # noqa: F403
 from tasklocks.testing.views import *  # noqa: F403
 from tasklocks.testing.waiters import *  # noqa: F403

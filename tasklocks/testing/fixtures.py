@@ -14,6 +14,7 @@ from tasklocks.testing.asking import Line
 __all__ = [
     "Restartable",
     "backend",
+    "by_since",
     "how_many",
     "in_order",
     "left_for_ever",
@@ -79,6 +80,13 @@ def in_order(backend: Backend) -> None:
     """Leave a test out that holds a backend to an order that it does not promise."""
     if not backend.capabilities.strict_order:
         pytest.skip("this backend declares no strict order")
+
+
+@pytest.fixture
+def by_since(in_order: None, backend: Backend) -> None:
+    """Leave a test out that holds a backend to an order that it does not promise."""
+    if not backend.capabilities.by_since:
+        pytest.skip("this backend declares that places go by the order of arrival")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ _CONSTANTS = {
 _TYPES = {
     **dict.fromkeys(["key", "owner", "full", "info", "ticket", "address"], "text"),
     **dict.fromkeys(["permits", "capacity", "away"], "int"),
-    **dict.fromkeys(["ttl", "keep"], "float8"),
+    **dict.fromkeys(["ttl", "keep", "since"], "float8"),
     **dict.fromkeys(["keys", "names", "owners"], "text[]"),
     "numbers": "int[]",
     "ttls": "float8[]",

@@ -63,6 +63,7 @@ def acquire(full: str, request: AcquireRequest) -> list[Statement]:
         "ticket": literal(place.ticket),
         "keep": literal(float(place.keep)),
         "address": literal(place.address),
+        "since": literal(None if request.since is None else float(request.since)),
     }
     line = ["place"] if request.place is not None else []
     return _filled(["lock", "state", "drop", "serve", "take", *line, "answer"], facts)

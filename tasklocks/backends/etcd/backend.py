@@ -46,7 +46,9 @@ class EtcdBackend(ReservesByUpdate):
         ConfigurationError: no host, or an unknown option.
     """
 
-    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=MIN_TTL)
+    capabilities = Capabilities(
+        push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=MIN_TTL, by_since=False
+    )
 
     _connect: Callable[[Address], Transport] = Gateway
 

@@ -82,7 +82,9 @@ class ZooKeeperBackend(ReservesByUpdate):
         ConfigurationError: no host or an unknown option.
     """
 
-    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=0.4)
+    capabilities = Capabilities(
+        push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=0.4, by_since=False
+    )
     listening = True
 
     def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:

@@ -93,7 +93,7 @@ class Waiter(models.Model):
         db_table = "tasklocks_waiters"
         default_permissions = ()
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["name", "away", "seq"], name="tasklocks_waiters_seq"),
+            models.UniqueConstraint(fields=["name", "away", "since", "seq"], name="tasklocks_waiters_since"),
             models.UniqueConstraint(fields=["name", "ticket", "away"], name="tasklocks_waiters_ticket"),
         ]
         indexes: ClassVar = [models.Index(fields=["name", "until"], name="tasklocks_waiters_until")]

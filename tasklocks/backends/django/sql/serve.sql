@@ -10,10 +10,10 @@ WITH room AS (
     GROUP BY l.id
 ), line AS (
     SELECT w.*, free,
-           sum(permits) OVER (PARTITION BY w.name ORDER BY seq) AS needed,
-           last + row_number() OVER (PARTITION BY w.name ORDER BY seq) AS token
+           sum(permits) OVER (PARTITION BY w.name ORDER BY since, seq) AS needed,
+           last + row_number() OVER (PARTITION BY w.name ORDER BY since, seq) AS token
     FROM room CROSS JOIN LATERAL (
-        SELECT * FROM tasklocks_waiters WHERE name = room.name AND away = 0 ORDER BY seq LIMIT greatest(free, 0)
+        SELECT * FROM tasklocks_waiters WHERE name = room.name AND away = 0 ORDER BY since, seq LIMIT greatest(free, 0)
     ) AS w
 ), served AS (
     SELECT name, owner, permits, ttl, address, info, token FROM line WHERE needed <= free

@@ -98,7 +98,7 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
                 "indexes": [models.Index(fields=["name", "until"], name="tasklocks_waiters_until")],
                 "constraints": [
-                    models.UniqueConstraint(fields=("name", "away", "seq"), name="tasklocks_waiters_seq"),
+                    models.UniqueConstraint(fields=("name", "away", "since", "seq"), name="tasklocks_waiters_since"),
                     models.UniqueConstraint(fields=("name", "ticket", "away"), name="tasklocks_waiters_ticket"),
                 ],
             },
