@@ -1,10 +1,10 @@
-"""What threads have to say to the event loop: a list, and a byte in a pipe that wakes the loop."""
+"""What threads have to say to the event loop: a list, and something that wakes the loop, such as a byte in a pipe."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -14,9 +14,14 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """Takes messages from any thread until it is shut."""
+    """Takes messages from any thread until it is shut.
 
-    def __init__(self) -> None:
+    Args:
+        wake: called after the first message since the last look; None: a byte can be read from `reader` then.
+    """
+
+    def __init__(self, wake: Callable[[], object] | None = None) -> None:
+        self._wake = wake or self._write
         self._lock = threading.Lock()
         self._messages: list[T] = []
         self._shut = False
@@ -32,9 +37,7 @@ class Inbox(Generic[T]):
             self._messages.append(message)
             wake = len(self._messages) == 1
         if wake:
-            # Full: the loop is about to wake up anyway.
-            with suppress(BlockingIOError):
-                os.write(self._writer, b"\0")
+            self._wake()
         return True
 
     def take(self) -> Sequence[T]:
@@ -55,3 +58,8 @@ class Inbox(Generic[T]):
         """Take messages again."""
         with self._lock:
             self._shut = False
+
+    def _write(self) -> None:
+        # Full: the loop is about to wake up anyway.
+        with suppress(BlockingIOError):
+            os.write(self._writer, b"\0")

@@ -25,6 +25,14 @@ LOCKS = ["sqlite", "redis"]
 _ID = "broker={0[0]}-locks={0[1]}".format
 POOLS = ["prefork", "threads", "solo", "gevent"]
 
+
+
+def in_files(folder: Path) -> dict[str, Any]:
+    """Return the settings of a broker that is a folder: Celery's loop waits for it and cannot be woken."""
+    options = {f"data_folder_{way}": str(folder) for way in ("in", "out")}
+    return {"broker_transport_options": {**options, "control_folder": str(folder), "polling_interval": 0.1}}
+
+
 # Redis delivers what is not acknowledged again after a time (an hour if nobody says otherwise), RabbitMQ when the
 # connection ends.
 REDELIVERY = {
@@ -138,6 +146,8 @@ def broker_of(request: pytest.FixtureRequest, kind: str) -> str:
     """Return the URL of a broker."""
     if kind == "redis":
         return empty_redis_database(request.getfixturevalue("redis_url"))
+    if kind == "filesystem":
+        return "filesystem://"
     return request.getfixturevalue("rabbitmq_url")
 
 

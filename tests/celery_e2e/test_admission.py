@@ -15,7 +15,7 @@ import redis
 from celery.exceptions import TaskRevokedError
 
 from tasklocks import LeaseLost, LockTimeout, connect
-from tests.celery_e2e.conftest import REDELIVERY, Stage, broker_of, make_stage, new_locks
+from tests.celery_e2e.conftest import REDELIVERY, Stage, broker_of, in_files, make_stage, new_locks
 from tests.conftest import BROKERS
 from tests.processes import eventually
 from tests.servers import RedisServer
@@ -24,7 +24,16 @@ from tests.workers import Worker, start_worker
 AT_ONCE = "/"  # a gate that is open
 ADMISSION = {"tasklocks_admission": True}
 # Each broker and each pool once, and each kind of locks.
-STAGES = [("redis", "prefork", "redis"), ("rabbitmq", "prefork", "sqlite"), ("redis", "threads", "redis")]
+STAGES = [
+    ("redis", "prefork", "redis"),
+    ("rabbitmq", "prefork", "sqlite"),
+    ("redis", "threads", "redis"),
+    ("redis", "solo", "redis"),
+    ("rabbitmq", "gevent", "redis"),
+    ("redis", "gevent", "redis"),
+    ("filesystem", "prefork", "redis"),
+    ("filesystem", "threads", "redis"),
+]
 
 
 @pytest.fixture(scope="module", params=STAGES, ids="-".join)
@@ -33,6 +42,8 @@ def stage(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pyte
     broker, pool, locks = request.param
     folder = tmp_path_factory.mktemp("admission")
     options = {"pool": pool, "locks": new_locks(locks, folder, redis_url), **ADMISSION}
+    if broker == "filesystem":
+        options |= in_files(folder)
     with make_stage(broker_of(request, broker), redis_url, folder, **options) as made, beside(made, pool=pool):
         yield made
 

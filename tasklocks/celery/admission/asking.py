@@ -83,7 +83,8 @@ class Asking:
     def _run(self) -> None:
         while (attempt := self._next()) is not None:
             answer = attempt.answer()
-            if not self._tell(answer):
+            # One that has left its line meanwhile need not be told: the loop may be busy with a body for long (solo).
+            if answer.owner != answer.held.owner or not self._tell(answer):
                 _give_back(answer.leases)
 
     def _next(self) -> _Attempt | None:

@@ -106,11 +106,16 @@ class Desk:
         left = list(self.lines)
         for each in left:
             self._let_go(each)
+        self.rest()
+        self.give_up()
+        return left
+
+    def rest(self) -> None:
+        """Stand in no line and hear nothing, until the inbox is opened again."""
+        self._step_out()
         for message in self._inbox.shut():
             if message is not None:
                 self._give_back(message.leases)
-        self.give_up()
-        return left
 
     def give_up(self) -> None:
         """Take back the leases of tasks that the pool has forgotten before they began."""
@@ -124,6 +129,10 @@ class Desk:
     @property
     def _has_space(self) -> bool:
         return len(self.lines) < self._most and not self._loans.full and self.prefetch.has_space(len(self.lines))
+
+    def sees_to(self, task: Any) -> bool:
+        """Tell whether messages of that task are held here."""
+        return bool(self._locks_of(task))
 
     def _locks_of(self, task: Any) -> Sequence[LockSpec]:
         if task.name not in self._locks:
@@ -159,6 +168,10 @@ class Desk:
         extra = [each for each in self.lines if each.prefetched][-_AT_ONCE:]
         for each in extra:
             self._let_go(each)
+        if extra:
+            self._room.later(lambda: self._return(extra))
+
+    def _return(self, extra: Sequence[Held]) -> None:
         # First of all, or the broker delivers them here again at once.
         self.prefetch.apply()
         for each in reversed(extra):

@@ -95,6 +95,7 @@ class Held:
         arrived: local clock.
         first: which of its locks it waits for in line.
         standing: a thread asks for it.
+        answered: since it stands it has heard something.
         looks_at: local clock; it does not ask again before.
         since: backend's clock; since when it waits. None: not known yet.
         busy: what the backend said last.
@@ -111,6 +112,7 @@ class Held:
     arrived: float = field(default_factory=clock.now)
     first: int = 0
     standing: bool = False
+    answered: bool = False
     looks_at: float = -math.inf
     since: float | None = None
     busy: Busy | None = None
@@ -150,6 +152,7 @@ class Held:
     def heard(self, busy: Busy | None) -> None:
         """Note what the backend says: since when it waits, and until when it may."""
         self.busy = busy
+        self.answered = True
         if busy is None:
             return
         backend = self.wants[self.first].backend

@@ -48,13 +48,18 @@ class Lines:
 
     def stand(self, held: Held) -> None:
         """Note that a thread asks for it."""
-        held.standing = True
+        held.standing, held.answered = True, False
         self.standing += 1
 
     def step_back(self, held: Held) -> None:
         """Note that no thread asks for it any more."""
         held.standing = False
         self.standing -= 1
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether one stands that has heard nothing yet."""
+        return any(each.standing and not each.answered for line in self._lines.values() for each in line.values())
 
     @property
     def crowded(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker import state
@@ -20,11 +21,13 @@ class Room:
     Args:
         consumer: Celery's.
         process: what gives a request to the pool.
+        later: what runs a function where Celery talks to the broker.
     """
 
-    def __init__(self, consumer: Any, process: Any) -> None:
+    def __init__(self, consumer: Any, process: Any, later: Callable[[Callable[[], object]], object]) -> None:
         self._consumer = consumer
         self._process = process
+        self.later = later
         self._full = False
         self._ended = 0
         self._free_at = clock.now()

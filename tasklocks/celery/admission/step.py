@@ -8,7 +8,6 @@ from typing import Any
 
 from celery import bootsteps
 
-from tasklocks.celery.admission.asking import Answer
 from tasklocks.celery.admission.desk import Desk, return_to_broker
 from tasklocks.celery.admission.door import Door
 from tasklocks.celery.admission.errands import Errands
@@ -16,15 +15,14 @@ from tasklocks.celery.admission.given import Lender
 from tasklocks.celery.admission.held import Held
 from tasklocks.celery.admission.loans import FarLoans, Loans, NearLoans
 from tasklocks.celery.admission.room import Room
+from tasklocks.celery.admission.turns import turns_of
 from tasklocks.celery.admission.where import longest_hold, prefetch_is_fixed
 from tasklocks.celery.conf import admission_settings_of
-from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.watch import watch_of_this_worker
 
 __all__ = ["AdmissionStep"]
 
 _REQUEST = 1.5  # seconds; longer than Redis holds a request for the next message
-_LOOKS = 0.25  # seconds between two looks around
 
 
 class AdmissionStep(bootsteps.StartStopStep):
@@ -35,31 +33,27 @@ class AdmissionStep(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **kwargs: Any) -> None:
         super().__init__(c, **kwargs)
-        self._inbox: Inbox[Answer | None] = Inbox()
         self._errands = Errands()
         self._door: Door | None = None
-        self._timer: Any = None
+        self._turns = turns = turns_of(c)
         settings = admission_settings_of(c.app)
-        room = Room(c, c.on_task_request)
-        self.desk = Desk(room, self._loans(), self._errands, self._inbox, most=settings.most, longest=longest_hold(c))
+        room = Room(c, turns.enter, turns.later)
+        self.desk = Desk(room, self._loans(), self._errands, turns.inbox, most=settings.most, longest=longest_hold(c))
         # Strategies look it up later, timers of ETA and of Celery's own rate limits each time.
-        c.on_task_request = self.desk.received
+        c.on_task_request = turns.begin(self.desk)
 
     def start(self, c: Any) -> None:
         """Begin with a new connection to the broker."""
-        self._inbox.open()
         self.desk.prefetch.use(c.qos, c.initial_prefetch_count, fixed=prefetch_is_fixed(c))
+        self._turns.start()
 
     def register_with_event_loop(self, c: Any, hub: Any) -> None:
         """Hear the threads, and look around now and then (called by Celery, for each connection)."""
-        hub.add_reader(self._inbox.reader, self.desk.read_inbox)
-        self._timer = hub.call_repeatedly(_LOOKS, self.desk.look_around)
+        self._turns.register(hub)
 
     def stop(self, c: Any) -> None:
         """Hold nothing any more: the connection is lost, or the worker stops."""
-        if self._timer is not None:
-            self._timer.cancel()
-        left = self.desk.clear()
+        left = self._turns.clear()
         if c.blueprint.state != bootsteps.RUN:
             _give_to_broker(c, left)
 
@@ -67,6 +61,7 @@ class AdmissionStep(bootsteps.StartStopStep):
 
     def shutdown(self, c: Any) -> None:
         """End the threads: no task runs any more."""
+        self._turns.close()
         self.desk.close()
         self._errands.close()
         if self._door is not None:
@@ -78,7 +73,7 @@ class AdmissionStep(bootsteps.StartStopStep):
             return Lender.near
         watch = watch_of_this_worker()
         assert watch is not None  # noqa: S101 - the table is made only where there is one
-        loans = FarLoans(Lender.table, self._errands, lambda: self._inbox.put(None))
+        loans = FarLoans(Lender.table, self._errands, lambda: self._turns.inbox.put(None))
         watch.on_gone.append(loans.gone)
         self._door = Door(watch.folder, loans.ended)
         return loans

@@ -8,17 +8,25 @@ from celery import concurrency
 
 from tasklocks.celery.watch import watch_of_this_worker
 
-__all__ = ["forks", "longest_hold", "prefetch_is_fixed", "works_in"]
+__all__ = ["forks", "longest_hold", "prefetch_is_fixed", "runs_in_loop", "works_in"]
 
 _HOUR = 3600.0
+_SQS = 1800.0  # of queues that kombu makes
 _RABBITMQ = 1800.0  # its consumer_timeout unless set; no client can ask
 
 
 def works_in(worker: Any) -> bool:
     """Tell whether admission is proven for this worker's loop and pool."""
-    if not worker.use_eventloop:
-        return False
-    return _pool(worker).endswith(".thread") or (forks(worker) and watch_of_this_worker() is not None)
+    if runs_in_loop(worker):
+        # Only the loop itself may run a body, so it has to be one that can be woken.
+        return bool(worker.use_eventloop)
+    in_threads = _pool(worker).endswith((".thread", ".gevent"))
+    return in_threads or (forks(worker) and watch_of_this_worker() is not None)
+
+
+def runs_in_loop(worker: Any) -> bool:
+    """Tell whether the worker's loop runs the tasks' bodies itself."""
+    return _pool(worker).endswith(".solo")
 
 
 def forks(worker: Any) -> bool:
@@ -30,7 +38,8 @@ def longest_hold(consumer: Any) -> float:
     """Return for how many seconds a message may be held: half of the time after which the broker delivers it again."""
     if consumer.conninfo.transport.driver_type == "amqp":
         return _RABBITMQ / 2
-    timeout = (consumer.app.conf.broker_transport_options or {}).get("visibility_timeout", _HOUR)
+    unless_set = _SQS if consumer.conninfo.transport.driver_type == "sqs" else _HOUR
+    timeout = (consumer.app.conf.broker_transport_options or {}).get("visibility_timeout", unless_set)
     return min(float(timeout), _HOUR) / 2
 
 
