@@ -1,4 +1,4 @@
-"""`celery inspect limits`: what the processes of each worker hold or wait for, as the workers themselves know it.
+"""What `celery inspect` shows of limits, as the workers themselves know it.
 
 The backend is not asked, so the answer is there also when it is down, and the worker's event loop does not stand still.
 """
@@ -11,9 +11,10 @@ from typing import Any
 from celery.worker.control import inspect_command
 
 from tasklocks.celery.watch import children
+from tasklocks.celery.whereabouts import whereabouts
 from tasklocks.renewal import renewal
 
-__all__ = ["limits"]
+__all__ = ["limits", "limits_why"]
 
 
 @inspect_command()
@@ -22,6 +23,12 @@ def limits(state: Any) -> list[dict[str, Any]]:
     here = [_row(os.getpid(), lease.grant.name, lease.grant.owner) for lease in renewal().leases()]
     there = [_row(pid, entry.name, entry.owner) for pid, entries in children().items() for entry in entries]
     return sorted([*here, *there], key=lambda row: (row["limit"], row["task"]))
+
+
+@inspect_command(args=[("task_id", str)], signature="TASK_ID")
+def limits_why(state: Any, task_id: str) -> list[dict[str, Any]]:
+    """Show where in each worker a task is (by its id, or the beginning of it), and what it waits for there."""
+    return whereabouts(state.consumer, task_id)
 
 
 def _row(pid: int, name: str, owner: str) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from tasklocks.cli.acting import pause, release, resize, resume
 from tasklocks.cli.bench import bench
 from tasklocks.cli.doctor import doctor
 from tasklocks.cli.listing import ls, show, why
+from tasklocks.cli.serving import web
 from tasklocks.cli.watching import watch
 
 __all__ = ["limits", "main"]
 
-_COMMANDS = (ls, show, why, release, resize, pause, resume, watch, doctor, bench)
+_COMMANDS = (ls, show, why, release, resize, pause, resume, watch, web, doctor, bench)
 
 
 @click.group()

@@ -24,7 +24,7 @@ from tasklocks import BackendUnavailable, ConfigurationError, connect
 from tasklocks.backends import DEFAULT_PREFIX, DEFAULT_URL, Backend
 from tasklocks.celery.conf import settings_of
 
-__all__ = ["Access", "Failed", "command", "grant_access"]
+__all__ = ["Access", "Failed", "app_of", "command", "grant_access"]
 
 NOT_FOUND, WRONG, UNREACHABLE = 1, 2, 3
 
@@ -70,6 +70,12 @@ class Access:
 def grant_access(context: click.Context, access: Access) -> None:
     """Let the commands of a group use this access."""
     context.meta[_META] = access
+
+
+def app_of(context: click.Context) -> Celery | None:
+    """Return the app whose settings are used; None: there is none, only a URL."""
+    access: Access = context.meta[_META]
+    return access.app
 
 
 def command(function: Callable[..., None]) -> click.Command:

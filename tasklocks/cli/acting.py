@@ -10,6 +10,7 @@ import tasklocks
 from tasklocks import resizing
 from tasklocks.backends import Backend
 from tasklocks.cli.access import WRONG, Failed, command
+from tasklocks.cli.completing import holders, limit_names
 from tasklocks.cli.output import ago, say, say_json
 from tasklocks.overview import look, look_at_rate
 from tasklocks.views import HolderView
@@ -18,8 +19,8 @@ __all__ = ["pause", "release", "resize", "resume"]
 
 
 @command
-@click.argument("name")
-@click.option("--holder", help="Only this one: the id of its task, or what `show` calls it.")
+@click.argument("name", shell_complete=limit_names)
+@click.option("--holder", shell_complete=holders, help="Only this one: the id of its task, or what `show` calls it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def release(backend: Backend, name: str, holder: str | None, yes: bool, as_json: bool) -> None:
     """Take the leases of the limit NAME away from those who hold them now.
@@ -55,7 +56,7 @@ def _count(doomed: list[HolderView]) -> str:
 
 
 @command
-@click.argument("name")
+@click.argument("name", shell_complete=limit_names)
 @click.argument("permits", type=click.IntRange(min=1), required=False)
 @click.option("--back", is_flag=True, help="As many as the code says.")
 def resize(backend: Backend, *, name: str, permits: int | None, back: bool, as_json: bool) -> None:
@@ -75,7 +76,7 @@ def resize(backend: Backend, *, name: str, permits: int | None, back: bool, as_j
 
 
 @command
-@click.argument("name")
+@click.argument("name", shell_complete=limit_names)
 @click.option("--for", "length", type=click.FloatRange(min=0, min_open=True), help="Seconds.")
 @click.option("--until", help="A time with its zone, such as 2026-11-21T06:00+01:00.")
 @click.option("--anyway", is_flag=True, help="Also if nothing is known of such a rate limit (yet).")
@@ -88,7 +89,7 @@ def pause(backend: Backend, *, name: str, length: float | None, until: str | Non
 
 
 @command
-@click.argument("name")
+@click.argument("name", shell_complete=limit_names)
 def resume(backend: Backend, name: str, as_json: bool) -> None:
     """End a pause of the rate limit NAME."""
     _check_known(backend, name)

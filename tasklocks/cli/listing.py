@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from celery import Celery
 
 from tasklocks.backends import Backend
-from tasklocks.cli.access import Failed, command
-from tasklocks.cli.output import ago, say_json, say_table, when
+from tasklocks.cli.access import Failed, app_of, command
+from tasklocks.cli.completing import limit_names, task_ids
+from tasklocks.cli.elsewhere import find_elsewhere
+from tasklocks.cli.output import ago, say, say_json, say_table, when
 from tasklocks.cli.sentences import why_text
 from tasklocks.overview import find, look, look_at_rate, rows
 from tasklocks.views import HolderView, LimitView, RateView, Row, WaiterView
@@ -73,7 +76,7 @@ def cells(row: Row) -> list[str]:
 
 
 @command
-@click.argument("name")
+@click.argument("name", shell_complete=limit_names)
 def show(backend: Backend, name: str, as_json: bool) -> None:
     """Show one limit: each holder and each waiter."""
     limit, rate = look(backend, name), look_at_rate(backend, name)
@@ -89,20 +92,37 @@ def show(backend: Backend, name: str, as_json: bool) -> None:
 
 
 @command
-@click.argument("task_id")
-def why(backend: Backend, task_id: str, as_json: bool) -> None:
-    """Say in a sentence what the task TASK_ID (or the beginning of an id) waits for."""
-    found = list(find(backend, task_id))
+@click.argument("task_id", shell_complete=task_ids)
+@click.option("--patience", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds for workers.")
+def why(backend: Backend, task_id: str, patience: float, as_json: bool) -> None:
+    """Say in a sentence what the task TASK_ID (or the beginning of an id) waits for.
+
+    What the backend does not know, the app's workers, the queues of its broker and its result backend are asked, if
+    there is an app (-A): starts reserved under rate limits, messages that wait in a worker or in a queue.
+    """
+    app = app_of(click.get_current_context())
+    found = [_as_json(limit, place) for limit, place in find(backend, task_id)]
+    found = found or find_elsewhere(backend, app, task_id, patience)
     if as_json:
-        say_json([_as_json(limit, place) for limit, place in found])
-    for limit, place in found:
+        say_json(found)
+    for each in found:
         if not as_json:
-            click.echo(why_text(limit, place))
+            say(each["sentence"])
     if not found:
-        raise Failed(
-            f"the task {task_id} neither holds nor waits for a lock here. It may not have reached a worker yet, wait "
-            "for a start that it reserved under a rate limit (its message carries that), or have ended"
+        raise Failed(_nobody_knows(task_id, app))
+
+
+def _nobody_knows(task_id: str, app: Celery | None) -> str:
+    if app is None:
+        return (
+            f"the task {task_id} neither holds nor waits for a lock here. Ask with -A and your app: then the workers, "
+            "the broker's queues and the result backend are asked, too, and starts reserved under rate limits are known"
         )
+    return (
+        f"nobody knows the task {task_id}: it neither holds nor waits for a lock, no worker that answered has it, and "
+        "it has no result. It was never sent, its result is forgotten or not kept, or it is with a worker that does "
+        "not answer or in a queue that cannot be looked into (only Redis can); see `celery inspect ping`"
+    )
 
 
 def _say_limit(limit: LimitView) -> None:
@@ -143,4 +163,5 @@ def _say_rate(rate: RateView) -> None:
 
 def _as_json(limit: LimitView, place: HolderView | WaiterView) -> dict[str, Any]:
     does = "holds" if isinstance(place, HolderView) else "waits"
-    return {"limit": limit.name, "does": does, "place": place, "sentence": why_text(limit, place)}
+    sentence = why_text(limit, place)
+    return {"limit": limit.name, "limits": [limit.name], "does": does, "place": place, "sentence": sentence}

@@ -99,15 +99,6 @@ def test_control_characters_of_owners_do_not_reach_the_terminal(tmp_path):
         assert "\x07" not in text
 
 
-def test_shells_can_complete_commands():
-    for shell in ("bash", "zsh", "fish"):
-        assert "_TASKLOCKS_COMPLETE" in CommandLine("memory://").says("completion", shell)
-    completed = run(
-        str(BIN / "tasklocks"), _TASKLOCKS_COMPLETE="bash_complete", COMP_WORDS="tasklocks do", COMP_CWORD="1"
-    )
-    assert "doctor" in completed.stdout
-
-
 def test_bench_measures_pairs(url):
     answer = CommandLine(url).knows("bench", "--seconds", "0.2")
     assert answer["pairs"] > 0

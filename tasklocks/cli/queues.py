@@ -1,0 +1,90 @@
+"""A look into the queues of a broker, for one task: its own queue, and those in which tasks stay that are due later.
+
+Only Redis lets anybody look without taking: its queues are lists. Nothing is moved, and a few hundred messages are read
+at a time, so that workers get theirs meanwhile. On other brokers nothing is found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from celery import Celery
+from celery.utils.time import maybe_iso8601
+
+from tasklocks.celery.later import STAYS, later_queue
+from tasklocks.celery.waited import read
+
+__all__ = ["Queued", "find_queued"]
+
+_PAGE = 200
+_MOST = 20_000  # messages of one queue that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A message in a queue.
+
+    Attributes:
+        queue: which one.
+        ahead: how many are in front of it.
+        stays: it is one of those in which messages stay that are due later.
+        task: the task's name.
+        id: the task's id.
+        eta: when it is due, in seconds since the epoch; None: at once.
+        slots: starts that it has reserved: name, start and when it was reserved, on the backend's clock.
+    """
+
+    queue: str
+    ahead: int
+    stays: bool
+    task: str
+    id: str
+    eta: float | None
+    slots: list[list[Any]]
+
+
+def find_queued(app: Celery, task_id: str) -> Iterator[Queued]:
+    """Yield the messages of a task (its id, or the beginning of it) in the queues that the app's workers consume."""
+    with app.connection_for_read() as connection:
+        if connection.transport.driver_type != "redis":
+            return
+        channel = connection.default_channel
+        for home in list(app.amqp.queues):
+            for queue in (home, *(later_queue(home, stay).name for stay in STAYS)):
+                for ahead, headers in enumerate(_headers(channel, queue)):
+                    if str(headers.get("id", "")).startswith(task_id):
+                        yield _queued(queue, ahead, queue != home, headers)
+
+
+def _headers(channel: Any, queue: str) -> Iterator[dict[str, Any]]:
+    """Yield the headers of a queue's messages, the next one to be fetched first."""
+    from redis import Redis
+
+    # Not kombu's client, which knows of some commands only that their keys have a prefix.
+    client = Redis(connection_pool=channel.client.connection_pool)
+    # The first priority is the most urgent one; each has a list of its own.
+    for step in channel.priority_steps:
+        key = f"{channel.global_keyprefix}{channel._q_for_pri(queue, step)}"
+        for last in range(-1, -_MOST, -_PAGE):
+            texts = cast(list[bytes], client.lrange(key, last - _PAGE + 1, last))
+            yield from (_parsed(text) for text in reversed(texts))
+            if len(texts) < _PAGE:
+                break
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        headers = json.loads(text).get("headers")
+    except (ValueError, AttributeError):
+        return {}
+    return headers if isinstance(headers, dict) else {}
+
+
+def _queued(queue: str, ahead: int, stays: bool, headers: dict[str, Any]) -> Queued:
+    slots = [[slot.name, slot.start, slot.made] for slot in read(headers).slots]
+    eta = headers.get("eta")
+    due = maybe_iso8601(eta).timestamp() if eta else None
+    return Queued(queue, ahead, stays, str(headers.get("task", "")), str(headers.get("id", "")), due, slots)
