@@ -42,7 +42,10 @@ class Capabilities:
         strict_order: permits go to listening waiters strictly first come, first served.
         multi_host: processes on several hosts can share limits.
         min_ttl: the shortest ttl that the backend can keep, in seconds.
-        by_since: places in line go by `AcquireRequest.since`; without it by the order in which they were first asked for.
+        together: a lock and rates are taken in one atomic step; without it one after the other, with what was taken
+            given back if a later one refuses.
+        by_since: places in line go by `AcquireRequest.since`; without it by the order in which they were first asked
+            for.
     """
 
     push: bool
@@ -51,6 +54,7 @@ class Capabilities:
     multi_host: bool
     min_ttl: float = 0.1
     by_since: bool = True
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,3 +285,16 @@ class Refused:
 
     wait: float
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was taken of a lock and of rates together.
+
+    Attributes:
+        grant: the lease; None: the start is too far away for it, so the permits stay free until then.
+        slots: the reserved starts, in the order in which they were asked for.
+    """
+
+    grant: Grant | None
+    slots: tuple[Slot, ...]

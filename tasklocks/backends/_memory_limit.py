@@ -57,6 +57,20 @@ class Limit:
             self.away.pop(request.place.ticket, None)
         return lease
 
+    def take_place(self, request: AcquireRequest, now: float) -> int:
+        """Enter or refresh the place that the request asks for; return how many are in front."""
+        place = request.place
+        if place is None:
+            return len(self.queue) + len(self.away)
+        line = self.away if place.address is None else self.queue
+        since = time.time() if request.since is None else min(request.since, time.time())
+        seat = line.setdefault(place.ticket, Waiting(request, since, 0.0))
+        seat.request, seat.until = request, now + place.keep
+        if request.since is not None:
+            _sort(line)
+        in_front = list(line).index(place.ticket)
+        return in_front if line is self.queue else len(self.queue) + in_front
+
     def settle(self, now: float) -> list[str]:
         """Drop what is over, grant to the head of the line; return who was granted."""
         self.leases = {owner: lease for owner, lease in self.leases.items() if lease.expires > now}
@@ -78,3 +92,10 @@ class Limit:
         ends = [each.expires for each in self.leases.values()]
         ends += [each.until for line in (self.queue, self.away) for each in line.values()]
         return now - max([self.used_at, *ends])
+
+
+def _sort(line: dict[str, Waiting]) -> None:
+    """Put those in front who have waited for longer."""
+    seats = sorted(line.items(), key=lambda each: each[1].since)
+    line.clear()
+    line.update(seats)

@@ -11,9 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from tasklocks.backends.several import Slots, reserve_in_turn
+from tasklocks.backends.several import Slots, reserve_in_turn, take_in_turn
 from tasklocks.rates import RateState
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Slot
+from tasklocks.types import (
+    AcquireRequest,
+    Busy,
+    Capabilities,
+    Grant,
+    LimitState,
+    Page,
+    Refused,
+    ReserveRequest,
+    Slot,
+    Taken,
+)
 
 __all__ = [
     "GRANT_TTL",
@@ -152,6 +163,25 @@ class Backend(Protocol):
             The starts, in the order of the requests; or the first refusal, with the limit's name.
         """
 
+    def take_all(
+        self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """Take permits and reserve a start at each of several limits, or nothing: one atomic step where the store can.
+
+        If no permits are free, the answer and the place in line are those of `acquire`, and nothing is reserved. If
+        they are, the starts are reserved as by `reserve_all`; and if the latest of them comes soon, there is a lease.
+
+        Args:
+            request: the lock.
+            rates: one at least, of different limits, sorted by their names.
+            within: seconds; a start that is later gets no lease, for permits must not lie idle until then. A lease
+                that the owner has already is extended all the same.
+
+        Returns:
+            What was taken; or the lock's busy answer; or the first refusal, with the limit's name. Whoever gets
+            starts, or a refusal, has no place in line any more.
+        """
+
     def listen(self, owner: str) -> Listener:
         """Return an ear for `owner`."""
 
@@ -167,7 +197,10 @@ class Backend(Protocol):
 
 
 class ReservesByUpdate:
-    """Makes `reserve` of `update`, for backends that have nothing quicker, and tells no version."""
+    """Makes `reserve` of `update`, and takes one thing after the other, for backends that have nothing quicker.
+
+    Tells no version.
+    """
 
     def version(self) -> str:
         """See `Backend.version`."""
@@ -188,6 +221,12 @@ class ReservesByUpdate:
     def reserve_all(self: Backend, requests: Sequence[ReserveRequest]) -> Slots | Refused:
         """See `Backend.reserve_all`."""
         return reserve_in_turn(self, requests, RETENTION)
+
+    def take_all(
+        self: Backend, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """See `Backend.take_all`."""
+        return take_in_turn(self, request, rates, within)
 
 
 def moving_average(average: float | None, hold: float) -> float:

@@ -16,7 +16,7 @@ from tasklocks import clock
 from tasklocks.backends._memory_limit import Lease, Limit, Waiting
 from tasklocks.backends.base import HOLDERS_SHOWN, RETENTION, Change, ReservesByUpdate, moving_average
 from tasklocks.backends.paging import page
-from tasklocks.backends.several import Slots, reserving
+from tasklocks.backends.several import Slots, reserving, taken
 from tasklocks.fork import PerProcess
 from tasklocks.types import (
     AcquireRequest,
@@ -29,6 +29,7 @@ from tasklocks.types import (
     Place,
     Refused,
     ReserveRequest,
+    Taken,
     Waiter,
 )
 
@@ -90,7 +91,7 @@ class _Store:
 class MemoryBackend(ReservesByUpdate):
     """Limits in the memory of this process; a forked child starts with none."""
 
-    capabilities = Capabilities(push=True, server_clock=False, strict_order=True, multi_host=False)
+    capabilities = Capabilities(push=True, server_clock=False, strict_order=True, multi_host=False, together=True)
     listening = True
 
     def __init__(self, url: str = "memory://", **options: object) -> None:
@@ -101,20 +102,11 @@ class MemoryBackend(ReservesByUpdate):
 
     def acquire(self, request: AcquireRequest) -> Grant | Busy:
         """See `Backend.acquire`."""
-        store, now = self._store(), clock.now()
+        store = self._store()
         with store.lock:
-            limit = store.limits.setdefault(request.name, Limit())
-            changed = None if limit.capacity in (0, request.capacity) else limit.capacity
-            limit.capacity = request.capacity
-            store.settled(request.name, now)
-            lease = limit.leases.get(request.owner)
-            if lease is not None and not lease.closed:
-                lease.expires = now + request.ttl
-                return _granted(request, lease, changed)
-            if not limit.queue and request.permits <= limit.free() and lease is None:
-                return _granted(request, limit.grant(request, now, request.ttl), changed)
-            ahead = _take_place(limit, request, now)
-            return _busy(limit, ahead, now, changed)
+            answer = _acquire(store, request)
+            assert answer is not None  # noqa: S101 - it is told to grant
+            return answer
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
         """See `Backend.renew`."""
@@ -179,13 +171,17 @@ class MemoryBackend(ReservesByUpdate):
 
     def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
         """See `Backend.reserve_all`."""
-        store, now = self._store(), time.time()
+        store = self._store()
         with store.lock:
-            texts = [store.text(request.name, now) for request in requests]
-            new, keep, answer = reserving(requests, RETENTION)(texts, now)
-            if isinstance(answer, tuple):
-                store.texts.update((each.name, (text, now + keep)) for each, text in zip(requests, new, strict=True))
-            return answer
+            return _reserve_all(store, requests)
+
+    def take_all(
+        self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """See `Backend.take_all`."""
+        store = self._store()
+        with store.lock:
+            return taken(lambda begins: _acquire(store, request, begins), lambda: _reserve_all(store, rates), within)
 
     def listen(self, owner: str) -> _Listener:
         """See `Backend.listen`."""
@@ -198,26 +194,32 @@ class MemoryBackend(ReservesByUpdate):
         """Do nothing: there are no connections, and the limits live as long as the process."""
 
 
-def _take_place(limit: Limit, request: AcquireRequest, now: float) -> int:
-    """Enter or refresh the place that the request asks for; return how many are in front."""
-    place = request.place
-    if place is None:
-        return len(limit.queue) + len(limit.away)
-    line = limit.away if place.address is None else limit.queue
-    since = time.time() if request.since is None else min(request.since, time.time())
-    seat = line.setdefault(place.ticket, Waiting(request, since, 0.0))
-    seat.request, seat.until = request, now + place.keep
-    if request.since is not None:
-        _sort(line)
-    in_front = list(line).index(place.ticket)
-    return in_front if line is limit.queue else len(limit.queue) + in_front
+def _acquire(store: _Store, request: AcquireRequest, begins: Callable[[], bool] = lambda: True) -> Grant | Busy | None:
+    """Do as `Backend.acquire`, but ask `begins` before a grant; None: it said no."""
+    now = clock.now()
+    limit = store.limits.setdefault(request.name, Limit())
+    changed = None if limit.capacity in (0, request.capacity) else limit.capacity
+    limit.capacity = request.capacity
+    store.settled(request.name, now)
+    lease = limit.leases.get(request.owner)
+    if lease is not None and not lease.closed:
+        begins()
+        lease.expires = now + request.ttl
+        return _granted(request, lease, changed)
+    if limit.queue or request.permits > limit.free() or lease is not None:
+        return _busy(limit, limit.take_place(request, now), now, changed)
+    if request.place is not None:
+        limit.away.pop(request.place.ticket, None)
+    return _granted(request, limit.grant(request, now, request.ttl), changed) if begins() else None
 
 
-def _sort(line: dict[str, Waiting]) -> None:
-    """Put those in front who have waited for longer."""
-    seats = sorted(line.items(), key=lambda each: each[1].since)
-    line.clear()
-    line.update(seats)
+def _reserve_all(store: _Store, requests: Sequence[ReserveRequest]) -> Slots | Refused:
+    now = time.time()
+    texts = [store.text(request.name, now) for request in requests]
+    new, keep, answer = reserving(requests, RETENTION)(texts, now)
+    if isinstance(answer, tuple):
+        store.texts.update((each.name, (text, now + keep)) for each, text in zip(requests, new, strict=True))
+    return answer
 
 
 def _granted(request: AcquireRequest, lease: Lease, changed: int | None) -> Grant:

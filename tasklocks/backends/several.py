@@ -1,4 +1,4 @@
-"""A start at each of several rate limits, or at none: also where a store changes one text at a time."""
+"""A start at each of several rate limits, with a lock or without, or at none: also where a store does one at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from tasklocks.errors import BackendUnavailable
 from tasklocks.rates import RateState
-from tasklocks.types import Refused, ReserveRequest, Slot
+from tasklocks.types import AcquireRequest, Busy, Grant, Refused, ReserveRequest, Slot, Taken
 
 if TYPE_CHECKING:
     from tasklocks.backends.base import Backend, Changes
 
-__all__ = ["Slots", "reserve_in_turn", "reserving"]
+__all__ = ["Slots", "begins_soon", "reserve_in_turn", "reserving", "take_in_turn", "taken"]
 
 _logger = logging.getLogger("tasklocks")
 
@@ -66,6 +66,64 @@ def reserve_in_turn(backend: Backend, requests: Sequence[ReserveRequest], retent
         _take_back(undo)
         raise
     return tuple(slots)
+
+
+def begins_soon(slots: Slots, within: float) -> bool:
+    """Tell whether the latest of the starts comes within so many seconds."""
+    return max(slot.wait for slot in slots) <= within
+
+
+def taken(
+    acquire: Callable[[Callable[[], bool]], Grant | Busy | None], reserve: Callable[[], Slots | Refused], within: float
+) -> Taken | Busy | Refused:
+    """Return what `Backend.take_all` answers, for a store that keeps everybody else away until its step is done.
+
+    Args:
+        acquire: does as `Backend.acquire`, but asks what it is given before it grants; None: that said no.
+        reserve: reserves the starts.
+        within: seconds; a later start gets no lease.
+    """
+    answers: list[Slots | Refused] = []
+
+    def begins() -> bool:
+        answers.append(reserve())
+        return not isinstance(answers[0], Refused) and begins_soon(answers[0], within)
+
+    answer = acquire(begins)
+    if isinstance(answer, Busy):
+        return answer
+    (slots,) = answers
+    return slots if isinstance(slots, Refused) else Taken(answer, slots)
+
+
+def take_in_turn(
+    backend: Backend, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+) -> Taken | Busy | Refused:
+    """Take the lock, then the starts; give the lock back if they are refused, or too far away.
+
+    The lock comes first, so that no start is used up while it is busy. A caller that is killed in between leaves a
+    lease, which ends within its ttl.
+    """
+    grant = backend.acquire(request)
+    if isinstance(grant, Busy):
+        return grant
+    try:
+        answer = backend.reserve_all(rates) if len(rates) > 1 else backend.reserve(rates[0])
+    except BaseException:
+        _release(backend, request)
+        raise
+    slots = (answer,) if isinstance(answer, Slot) else answer
+    if not isinstance(slots, Refused) and begins_soon(slots, within):
+        return Taken(grant, slots)
+    _release(backend, request)
+    return Refused(slots.wait, slots.name or rates[0].name) if isinstance(slots, Refused) else Taken(None, slots)
+
+
+def _release(backend: Backend, request: AcquireRequest) -> None:
+    try:
+        backend.release(request.name, request.owner)
+    except BackendUnavailable as down:
+        _logger.warning("%r ends by itself within %.0f s: %s", request.name, request.ttl, down)
 
 
 def _reserved(backend: Backend, request: ReserveRequest, retention: float) -> tuple[Slot | Refused, Callable[[], None]]:

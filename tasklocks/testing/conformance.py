@@ -28,5 +28,6 @@ from tasklocks.testing.restarts import *  # noqa: F403
 from tasklocks.testing.several import *  # noqa: F403
 from tasklocks.testing.since import *  # noqa: F403
 from tasklocks.testing.texts import *  # noqa: F403
+from tasklocks.testing.together import *  # noqa: F403
 from tasklocks.testing.views import *  # noqa: F403
 from tasklocks.testing.waiters import *  # noqa: F403
