@@ -16,7 +16,7 @@ from tasklocks.rates import RateState
 from tasklocks.types import Holder, LimitState, Page, Waiter
 from tasklocks.views import HolderView, Kind, LimitView, RateView, Row, WaiterView, Who
 
-__all__ = ["backend_clock", "find", "look", "look_at_rate", "rows", "view"]
+__all__ = ["backend_clock", "find", "look", "look_at_rate", "pages", "rows", "view"]
 
 _CLOCK = "tasklocks-clock"  # a text that is never written
 
@@ -58,7 +58,7 @@ def look_at_rate(backend: Backend, name: str) -> RateView | None:
 def find(backend: Backend, task_id: str) -> Iterator[tuple[LimitView, HolderView | WaiterView]]:
     """Yield where a task holds or waits; `task_id` is its id, or the beginning of it."""
     now = backend_clock(backend)
-    for page in _pages(backend):
+    for page in pages(backend):
         for state in page.limits:
             infos = [*(each.info for each in state.holders), *(each.info for each in state.waiters)]
             if any(_said(info).id.startswith(task_id) for info in infos):
@@ -84,7 +84,8 @@ def view(state: LimitState, now: float) -> LimitView:
     )
 
 
-def _pages(backend: Backend) -> Iterator[Page]:
+def pages(backend: Backend) -> Iterator[Page]:
+    """Yield all that a backend keeps, page by page; what comes or goes meanwhile may be missing, or there twice."""
     page = backend.page()
     yield page
     while page.after:
@@ -93,7 +94,7 @@ def _pages(backend: Backend) -> Iterator[Page]:
 
 
 def _rows(backend: Backend, now: float) -> Iterator[Row]:
-    for page in _pages(backend):
+    for page in pages(backend):
         yield from (_row(state, now) for state in page.limits)
         rates = (_rate_view(name, text, now) for name, text in page.texts)
         yield from (Row(rate.name, rate.kind, paused_for=rate.paused_for) for rate in rates if rate is not None)

@@ -17,9 +17,10 @@ from zlib import crc32
 from tasklocks.backends.base import Backend
 from tasklocks.errors import BackendUnavailable, LeaseLost
 
-__all__ = ["Book", "Claim", "Run"]
+__all__ = ["Book", "Claim", "Run", "runs_in", "schedule_of"]
 
 _PAGES = 16
+_TICKS = "/ticks/"
 _KEEP = 400 * 86400.0  # a yearly entry's last run is still known
 _LONGEST = 100_000  # characters; the oldest runs are forgotten then
 
@@ -232,10 +233,21 @@ class Book:
             return new, keep, (answer, now)
 
         asked = time.time()
-        answer, now = self._backend.update(f"{self._name}/ticks/{page}", timed)
+        answer, now = self._backend.update(f"{self._name}{_TICKS}{page}", timed)
         # While the answer travelled the backend's clock may have gone on: only what is beyond that is a difference.
         self.ahead = max(asked - now, 0.0) or min(time.time() - now, 0.0)
         return answer
+
+
+def schedule_of(text_name: str) -> str:
+    """Return the schedule that a text of the backend is a page of; empty if it is none, as far as its name tells."""
+    schedule, _, number = text_name.rpartition(_TICKS)
+    return schedule if number.isdecimal() else ""
+
+
+def runs_in(text: str) -> dict[str, Run]:
+    """Return the runs that a page tells of, for who only looks; none for any other text."""
+    return _read(text).runs
 
 
 def _read(text: str) -> _Page:
