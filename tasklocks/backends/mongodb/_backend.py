@@ -41,9 +41,7 @@ class MongoBackend(ReservesByUpdate):
     """
 
     # A majority has to write each renewal to disk, and a busy disk takes its time.
-    capabilities = Capabilities(
-        push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=1.0, by_since=False
-    )
+    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=1.0)
 
     def __init__(self, url: str, *, prefix: str = "tasklocks", **options: object) -> None:
         place = read_url(url, options)

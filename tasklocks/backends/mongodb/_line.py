@@ -3,13 +3,18 @@
     line.<key>: the front, in order; nobody is there only if the rest is empty
     rest.<key>: those behind it, with the number that each got when it came
     numbered: the last of these numbers             moved: that of the last one who moved up to the front
+    newest: since when who waits for the shortest time waits, or somebody did who was in line lately
 
+The order is that of the times since which they wait. That is the order of coming, but for those who have waited
+elsewhere: who waits since before `newest` is put in its place, and only that looks at all of the line.
 Who goes away out of the rest leaves its number behind: until the others move up, they are told of one too many ahead.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from bson.int64 import Int64
 
 from tasklocks.backends.base import GRANT_TTL
 from tasklocks.backends.mongodb._expressions import (
@@ -40,6 +45,8 @@ AWAY_KEPT = 1000
 FEWEST = 16
 """Where so many are left in front, nobody needs to move up."""
 
+_ALL = 1_000_000
+_FAR = 2**53
 _FRONT = 64  # move up at once, so that few steps pay for that
 
 
@@ -70,10 +77,13 @@ def left(key: str) -> dict[str, Any]:
     return {f"line.{key}": GONE, f"rest.{key}": GONE}
 
 
-def take_place(lease: str, request: AcquireRequest, asked: Place) -> dict[str, Any]:
+def take_place(lease: str, request: AcquireRequest, asked: Place) -> Stages:
     """Enter or refresh the place that was asked for; who has its lease needs none."""
     waits = {"$not": is_open(lease)}
-    return {"$set": (_away if asked.address is None else _listening)(request, asked, waits)}
+    if asked.address is None:
+        return [{"$set": _away(request, asked, waits)}]
+    at_end = {"$set": _listening(request, asked, waits)}
+    return [at_end] if request.since is None else [at_end, {"$set": _before_later_ones(request, asked)}]
 
 
 def ahead(place: Place | None) -> dict[str, Any]:
@@ -102,13 +112,52 @@ def _listening(request: AcquireRequest, asked: Place, waits: Any) -> dict[str, A
     in_front = {"$or": [is_there(front), nobody_behind]}
     comes = {"$and": [waits, {"$not": in_front}, {"$not": is_there(behind)}, {"$lt": [_resting(), LINE_KEPT]}]}
     stays = {"$and": [waits, is_there(behind)]}
+    is_new = {"$or": [comes, {"$and": [waits, nobody_behind, {"$not": is_there(front)}]}]}
+    since = _since(request)
     number = {"$add": [{"$ifNull": ["$numbered", 0]}, 1]}
     numbered = {**_row(request, asked, behind), "number": {"$ifNull": [f"{behind}.number", number]}}
     return {
         front[1:]: if_({"$and": [waits, in_front]}, _row(request, asked, front), GONE),
         behind[1:]: if_({"$or": [comes, stays]}, numbered, GONE),
         "numbered": if_(comes, number, "$numbered"),
+        "newest": if_(is_new, {"$max": ["$newest", since]}, "$newest"),
+        **({} if request.since is None else {"early": {"$and": [is_new, {"$lt": [since, "$newest"]}]}}),
     }
+
+
+def _before_later_ones(request: AcquireRequest, asked: Place) -> dict[str, Any]:
+    """Move one who came to the end, but has waited for longer than others, before those."""
+    front, behind = _fields(asked)
+    since, key = _since(request), key_of(asked.ticket)
+    last_in_front = let({"last": {"$arrayElemAt": [rows("$line"), -1]}}, "$$last.v.since")
+    in_front = {"$or": [is_there(front), {"$lt": [since, last_in_front]}]}
+    row = {"$ifNull": [front, behind]}
+    others = {"$unsetField": {"field": key, "input": "$rest"}}
+    # Counted as the one whose place it takes, for all numbers have been given to others.
+    numbered = {"$mergeObjects": [row, {"number": "$$next.v.number"}]}
+    among_others = _inserted(others, key, numbered, since)
+    moved = {
+        "line": if_(in_front, _inserted({"$unsetField": {"field": key, "input": "$line"}}, key, row, since), "$line"),
+        "rest": if_(in_front, others, among_others),
+        "numbered": if_(is_there(behind), {"$subtract": ["$numbered", 1]}, "$numbered"),
+    }
+    return {**{field: if_("$early", value, f"${field}") for field, value in moved.items()}, "early": GONE}
+
+
+def _inserted(line: Any, key: str, row: Any, since: Any) -> dict[str, Any]:
+    """Return a part of the line with a row before all that wait since later; the first of these is `next` in it."""
+    later = {"$indexOfArray": [each("$$rows", {"$gt": ["$$this.v.since", since]}), True]}
+    place = let({"later": later}, if_({"$lt": ["$$later", 0]}, {"$size": "$$rows"}, "$$later"))
+    parts = [{"$slice": ["$$rows", "$$place"]}, [{"k": key, "v": row}], {"$slice": ["$$rows", "$$place", _ALL]}]
+    following = {"next": {"$arrayElemAt": ["$$rows", "$$place"]}}
+    inserted = let(following, as_object({"$concatArrays": parts}))
+    return let({"rows": rows(line)}, let({"place": place}, inserted))
+
+
+def _since(request: AcquireRequest) -> Any:
+    if request.since is None:
+        return NOW
+    return {"$min": [NOW, {"$toDate": Int64(max(0, min(round(request.since * 1000), _FAR)))}]}
 
 
 def _fields(place: Place) -> list[str]:
@@ -120,7 +169,7 @@ def _row(request: AcquireRequest, asked: Place, field: str) -> dict[str, Any]:
         "ticket": {"$literal": asked.ticket},
         "permits": request.permits,
         "ttl": min(request.ttl, GRANT_TTL),
-        "since": {"$ifNull": [f"{field}.since", NOW]},
+        "since": {"$ifNull": [f"{field}.since", _since(request)]},
         "until": after(asked.keep),
         "info": {"$literal": request.info},
         "address": {"$literal": asked.address},

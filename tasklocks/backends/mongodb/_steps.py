@@ -50,7 +50,7 @@ def acquire(request: AcquireRequest) -> Step:
     stages = [{"$set": stated}, drop(), *move_up(), *serve(), _take(lease, request)]
     changed = [lease]
     if request.place is not None:
-        stages.append(take_place(lease, request, request.place))
+        stages += take_place(lease, request, request.place)
         changed += places(request.place)
     return Step([*stages, remember(changed)], _lease_or_busy(lease, request.place), make=True)
 
