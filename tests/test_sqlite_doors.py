@@ -19,8 +19,9 @@ import pytest
 from tasklocks.backends._sqlite_ears import PUSH
 from tasklocks.backends._sqlite_limit import Knock
 from tasklocks.backends._sqlite_limit import look as look_inside
+from tasklocks.backends._sqlite_steps import release, take_back
 from tasklocks.backends.base import GRANT_TTL, WAITER_TTL
-from tasklocks.backends.sqlite import SQLiteBackend, _release, _take_back
+from tasklocks.backends.sqlite import SQLiteBackend
 from tasklocks.types import Busy, Grant, Place
 from tests.line import LONG, NAME, Line, Waiting, free, look, taken
 from tests.processes import ChildProcess, eventually
@@ -89,7 +90,7 @@ def test_a_claimed_lease_is_never_taken_back(backend, line):
     knocks = _released_in_silence(backend)
     claimed = waiter.ask()
     assert isinstance(claimed, Grant)
-    assert backend._store().write(partial(_take_back, knocks)) == []
+    assert backend._store().write(partial(take_back, knocks)) == []
     assert backend.renew([claimed])[0].fencing_token == claimed.fencing_token
     assert behind.ask().ahead == 0
 
@@ -100,7 +101,7 @@ def test_a_renewed_lease_is_never_taken_back(backend, line):
     knocks = _released_in_silence(backend)
     grant = Grant(NAME, "waiter", 1, LONG, knocks[0].token, 0.0)
     assert backend.renew([grant])[0] is not None
-    backend._store().write(partial(_take_back, knocks))
+    backend._store().write(partial(take_back, knocks))
     assert waiter.ask().fencing_token == knocks[0].token
 
 
@@ -110,7 +111,7 @@ def test_a_late_take_back_touches_no_later_lease_of_the_same_owner(backend, line
     knocks = _released_in_silence(backend)
     waiter.leave()
     later = taken(backend, "waiter")
-    backend._store().write(partial(_take_back, knocks))
+    backend._store().write(partial(take_back, knocks))
     assert backend.renew([later])[0].fencing_token == later.fencing_token
 
 
@@ -119,7 +120,7 @@ def test_a_lease_that_was_taken_back_leaves_its_token_behind(backend, line, monk
     taken(backend, "holder")
     line.join("waiter")
     knocks = _released_in_silence(backend)
-    backend._store().write(partial(_take_back, knocks))
+    backend._store().write(partial(take_back, knocks))
     assert taken(backend, "next").fencing_token > knocks[0].token
 
 
@@ -233,7 +234,7 @@ def _killed_waiters(backend: SQLiteBackend, url: str, folder: Path, count: int) 
 def _released_in_silence(backend: SQLiteBackend) -> list[Knock]:
     """Release what `holder` has, up to the moment before anyone knocks; return the knocks that are due."""
     key = f"tasklocks:{NAME}"
-    return backend._store().write(lambda db, now: _release(look_inside(db, key, "holder", now), 0.0))[1]
+    return backend._store().write(lambda db, now: release(look_inside(db, key, "holder", now), 0.0))[1]
 
 
 def _send(waiter: Waiting, knock: bytes) -> None:

@@ -16,7 +16,6 @@ import itertools
 import math
 import os
 import random
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,17 +23,17 @@ from sqlite3 import Cursor, sqlite_version
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
 
-from tasklocks.backends import _sqlite_line as line
+from tasklocks.backends import _sqlite_steps as steps
 from tasklocks.backends import _sqlite_texts as texts
 from tasklocks.backends._sqlite_ears import PUSH, Ears, Listener, Sleeper
-from tasklocks.backends._sqlite_limit import Knock, Limit, holders, inspect, inspect_behind, look, prune
+from tasklocks.backends._sqlite_limit import Knock, inspect, inspect_behind, look, prune
 from tasklocks.backends._sqlite_store import Store
-from tasklocks.backends.base import HOLDERS_SHOWN, Change, ReservesByUpdate
+from tasklocks.backends.base import Change, ReservesByUpdate
 from tasklocks.backends.paging import page
-from tasklocks.backends.several import Slots
+from tasklocks.backends.several import Slots, taken
 from tasklocks.errors import BackendUnavailable, ConfigurationError
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest
+from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Taken
 
 __all__ = ["SQLiteBackend", "SQLiteLimits"]
 
@@ -53,7 +52,7 @@ class SQLiteLimits(ReservesByUpdate):
         prefix: two applications with two prefixes in one file never meet.
     """
 
-    capabilities = Capabilities(push=PUSH, server_clock=False, strict_order=True, multi_host=False)
+    capabilities = Capabilities(push=PUSH, server_clock=False, strict_order=True, multi_host=False, together=True)
 
     def __init__(self, path: str, make_store: Callable[[], Store], prefix: str) -> None:
         self._path = path
@@ -72,25 +71,26 @@ class SQLiteLimits(ReservesByUpdate):
 
     def acquire(self, request: AcquireRequest) -> Grant | Busy:
         """See `Backend.acquire`."""
-        key = self._prefix + request.name
         if request.place is not None and PUSH:
             self._ears().expect(request)
-        return self._step(lambda db, now: _acquire(look(db, key, request.owner, now), request))
+        answer = self._step(lambda db, now: self._acquired(db, now, request))
+        assert answer is not None  # noqa: S101 - it is told to grant
+        return answer
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
         """See `Backend.renew`."""
         keys = [self._prefix + grant.name for grant in grants]
-        return self._step(lambda db, now: _renew_all(db, keys, grants, now))
+        return self._step(lambda db, now: steps.renew_all(db, keys, grants, now))
 
     def release(self, name: str, owner: str, keep: float = 0.0) -> bool:
         """See `Backend.release`."""
         key = self._prefix + name
-        return self._step(lambda db, now: _release(look(db, key, owner, now), keep))
+        return self._step(lambda db, now: steps.release(look(db, key, owner, now), keep))
 
     def force_release(self, name: str, owner: str | None = None) -> int:
         """See `Backend.force_release`."""
         key = self._prefix + name
-        return self._step(lambda db, now: _force_release(look(db, key, "", now), owner))
+        return self._step(lambda db, now: steps.force_release(look(db, key, "", now), owner))
 
     def inspect(self, name: str) -> LimitState:
         """See `Backend.inspect`."""
@@ -118,6 +118,23 @@ class SQLiteLimits(ReservesByUpdate):
         """See `Backend.reserve_all`."""
         return self._step(lambda db, now: (texts.reserve_all(db, self._prefix, requests), []))
 
+    def take_all(
+        self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """See `Backend.take_all`."""
+
+        def work(db: Cursor, now: float) -> tuple[Taken | Busy | Refused, list[Knock]]:
+            knocks: list[Knock] = []
+
+            def acquire(begins: Callable[[], bool]) -> Grant | Busy | None:
+                answer, told = self._acquired(db, now, request, begins)
+                knocks.extend(told)
+                return answer
+
+            return taken(acquire, lambda: texts.reserve_all(db, self._prefix, rates), within), knocks
+
+        return self._step(work)
+
     def listen(self, owner: str) -> Listener | Sleeper:
         """See `Backend.listen`."""
         return self._ears().listener(owner, self._granted_to) if PUSH else Sleeper()
@@ -135,10 +152,15 @@ class SQLiteLimits(ReservesByUpdate):
         """See `Backend.close`."""
         _close(self._store, self._ears)
 
+    def _acquired(
+        self, db: Cursor, now: float, request: AcquireRequest, begins: Callable[[], bool] = lambda: True
+    ) -> tuple[Grant | Busy | None, list[Knock]]:
+        return steps.acquire(look(db, self._prefix + request.name, request.owner, now), request, begins)
+
     def _granted_to(self, request: AcquireRequest) -> Grant | None:
         key = self._prefix + request.name
         limit = self._store().read(lambda db, now: look(db, key, request.owner, now))
-        return _granted(limit, request) if limit.is_mine else None
+        return steps.granted(limit, request) if limit.is_mine else None
 
     def _step(self, work: Callable[[Cursor, float], tuple[T, list[Knock]]]) -> T:
         if next(self._steps) % _PRUNE_EVERY == 0:
@@ -153,7 +175,7 @@ class SQLiteLimits(ReservesByUpdate):
         # If that cannot be done, it lapses soon; the step before has succeeded all the same.
         with contextlib.suppress(BackendUnavailable):
             while unheard := self._ears().knock(knocks):
-                knocks = self._store().write(partial(_take_back, unheard))
+                knocks = self._store().write(partial(steps.take_back, unheard))
 
     def _pruning(self, work: Callable[[Cursor, float], T]) -> Callable[[Cursor, float], T]:
         def both(db: Cursor, now: float) -> T:
@@ -187,88 +209,6 @@ def _close(store: PerProcess[Store], ears: PerProcess[Ears]) -> None:
         opened.close()
     if (listening := ears.take()) is not None:
         listening.close()
-
-
-def _acquire(limit: Limit, request: AcquireRequest) -> tuple[Grant | Busy, list[Knock]]:
-    changed = limit.state_capacity(request.capacity)
-    limit, knocks = limit.settled()
-    if limit.is_mine:
-        limit.extend(request.ttl)
-        return _granted(limit, request, changed), knocks
-    if limit.mine_closed is None and request.permits <= limit.free and not limit.listened_to():
-        limit.grant(request.owner, request.permits, request.ttl, request.info)
-        if request.place is not None and limit.first_lapses is not None:
-            line.leave(limit.db, limit.key, request.place.ticket)
-        return _granted(limit, request, changed), knocks
-    return _busy(limit, request, changed), knocks
-
-
-def _granted(limit: Limit, request: AcquireRequest, changed: int | None = None) -> Grant:
-    return Grant(
-        request.name,
-        request.owner,
-        limit.mine_permits,
-        request.ttl,
-        limit.mine_token,
-        limit.mine_expires,
-        changed,
-    )
-
-
-def _busy(limit: Limit, request: AcquireRequest, changed: int | None) -> Busy:
-    db, key, now = limit.db, limit.key, limit.now
-    place = request.place
-    ahead = line.take_place(db, key, request, place, now) if place else line.ahead_of_newcomer(db, key)
-    return Busy(
-        retry_after=None if limit.first_ends is None else limit.first_ends - now,
-        ahead=ahead,
-        holders=holders(db, key, now, HOLDERS_SHOWN),
-        capacity=limit.capacity,
-        usual_hold=limit.usual_hold,
-        server_time=time.time(),
-        asked_at=now,
-        capacity_was=changed,
-    )
-
-
-def _renew_all(
-    db: Cursor, keys: Sequence[str], grants: Sequence[Grant], now: float
-) -> tuple[list[Grant | None], list[Knock]]:
-    answers: list[Grant | None] = []
-    knocks: list[Knock] = []
-    for key, grant in zip(keys, grants, strict=True):
-        limit, granted = look(db, key, grant.owner, now).settled()
-        knocks += granted
-        answers.append(_renewed(limit, grant) if limit.is_mine else None)
-    return answers, knocks
-
-
-def _renewed(limit: Limit, grant: Grant) -> Grant:
-    limit.extend(grant.ttl)
-    return Grant(grant.name, grant.owner, limit.mine_permits, grant.ttl, limit.mine_token, limit.mine_expires)
-
-
-def _release(limit: Limit, keep: float) -> tuple[bool, list[Knock]]:
-    if limit.first_lapses is not None:
-        line.leave(limit.db, limit.key, limit.owner, listening_only=True)
-    ended = limit.is_mine
-    if ended:
-        limit.end(keep)
-    return ended, limit.settled()[1]
-
-
-def _take_back(unheard: Sequence[Knock], db: Cursor, now: float) -> list[Knock]:
-    knocks: list[Knock] = []
-    for knock in unheard:
-        look(db, knock.key, knock.owner, now).take_back(knock)
-        knocks += look(db, knock.key, knock.owner, now).settled()[1]
-    return knocks
-
-
-def _force_release(limit: Limit, owner: str | None) -> tuple[int, list[Knock]]:
-    limit, knocks = limit.settled()
-    ended = limit.take_away(owner)
-    return ended, [*knocks, *look(limit.db, limit.key, "", limit.now).settled()[1]]
 
 
 def _read_url(url: str, options: Mapping[str, object]) -> tuple[str, float]:
