@@ -10,7 +10,9 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from celery import Celery
+from celery.app.control import Control
 from celery.exceptions import CeleryError
+from kombu.connection import Connection
 from kombu.exceptions import KombuError
 
 from tasklocks import LockBusy
@@ -36,24 +38,30 @@ def find_elsewhere(backend: Backend, app: Celery | None, task_id: str, patience:
     """
     if app is None:
         return []
-    found = list(_in_workers(backend, app, task_id, patience))
-    if not found:
-        found = [_queued(backend, each) for each in _quietly(lambda: list(find_queued(app, task_id)))]
-    return found or _quietly(lambda: list(_ended(app, task_id)))
+    at_broker = _quietly(lambda: _at_broker(backend, app, task_id, patience))
+    return at_broker or _quietly(lambda: list(_ended(app, task_id)))
 
 
 def _quietly(step: Callable[[], list[T]]) -> list[T]:
     try:
         return step()
-    except (OSError, ConnectionError, KombuError, CeleryError) as error:
+    except (OSError, KombuError, CeleryError) as error:
         say(f"not everybody could be asked: {type(error).__name__}", aside=True)
         return []
 
 
-def _in_workers(backend: Backend, app: Celery, task_id: str, patience: float) -> Iterator[dict[str, Any]]:
-    question = {"task_id": task_id}
-    ask = app.control.broadcast
-    answers = _quietly(lambda: ask("limits_why", arguments=question, reply=True, timeout=patience) or [])
+def _at_broker(backend: Backend, app: Celery, task_id: str, patience: float) -> list[dict[str, Any]]:
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0.1)
+        found = list(_in_workers(backend, app.control, connection, task_id, patience))
+        return found or [_queued(backend, each) for each in find_queued(app, connection, task_id)]
+
+
+def _in_workers(
+    backend: Backend, control: Control, connection: Connection, task_id: str, patience: float
+) -> Iterator[dict[str, Any]]:
+    asked = {"connection": connection, "reply": True, "timeout": patience}
+    answers = control.broadcast("limits_why", arguments={"task_id": task_id}, **asked) or []
     for worker, facts in sorted((each for answer in answers for each in answer.items()), key=itemgetter(0)):
         # An older worker does not know the question, and answers with an error.
         for fact in facts if isinstance(facts, list) else ():

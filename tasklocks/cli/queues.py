@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from celery import Celery
 from celery.utils.time import maybe_iso8601
+from kombu.connection import Connection
 
 from tasklocks.celery.later import STAYS, later_queue
 from tasklocks.celery.waited import read
@@ -46,17 +47,15 @@ class Queued:
     slots: list[list[Any]]
 
 
-def find_queued(app: Celery, task_id: str) -> Iterator[Queued]:
+def find_queued(app: Celery, connection: Connection, task_id: str) -> Iterator[Queued]:
     """Yield the messages of a task (its id, or the beginning of it) in the queues that the app's workers consume."""
-    with app.connection_for_read() as connection:
-        if connection.transport.driver_type != "redis":
-            return
-        channel = connection.default_channel
-        for home in list(app.amqp.queues):
-            for queue in (home, *(later_queue(home, stay).name for stay in STAYS)):
-                for ahead, headers in enumerate(_headers(channel, queue)):
-                    if str(headers.get("id", "")).startswith(task_id):
-                        yield _queued(queue, ahead, queue != home, headers)
+    if connection.transport.driver_type != "redis":
+        return
+    for home in list(app.amqp.queues):
+        for queue in (home, *(later_queue(home, stay).name for stay in STAYS)):
+            for ahead, headers in enumerate(_headers(connection.default_channel, queue)):
+                if str(headers.get("id", "")).startswith(task_id):
+                    yield _queued(queue, ahead, queue != home, headers)
 
 
 def _headers(channel: Any, queue: str) -> Iterator[dict[str, Any]]:
