@@ -16,6 +16,7 @@ from tasklocks.backends import fingerprint
 from tasklocks.backends.base import Backend
 from tasklocks.durations import PauseLength
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LeaseLost, TaskLocksError
+from tasklocks.news import About, Source, tell, watched
 from tasklocks.renewal import renewal
 from tasklocks.started import pause_here, started_here
 from tasklocks.types import Grant
@@ -37,6 +38,9 @@ class Lease:
         max_hold: seconds after which it is not renewed any more and counts as lost; None: no bound.
         at_least: seconds that the permits stay taken in all, even if it is released earlier.
         on_lost: called once, from the renewal's thread, with this lease when it is lost.
+
+    Attributes:
+        source: knows what news of this lease is about; None: its release is no news.
     """
 
     __slots__ = (
@@ -50,6 +54,7 @@ class Lease:
         "grant",
         "hold_until",
         "made_by",
+        "source",
     )
 
     def __init__(
@@ -64,6 +69,7 @@ class Lease:
         self.backend = backend
         self.grant = grant
         self.made_by: object = None
+        self.source: Source | None = None
         self._since = clock.now()
         self.hold_until = math.inf if max_hold is None else self._since + max_hold
         self._at_least = at_least
@@ -176,9 +182,9 @@ class Lease:
         """
         if self._released or self._pid != os.getpid():
             return False
-        if self.lost:
+        if self.lost and not self._reason:
             # The release must not make it look as if it had been held to the end.
-            self._reason = self._why()
+            self._note_loss(self._why())
         try:
             self._released = True
             return self._give_back()
@@ -188,6 +194,9 @@ class Lease:
             # It struck anywhere (a soft time limit, Ctrl-C), perhaps before the backend was told.
             self._give_back()
             raise
+        finally:
+            if watched[0]:
+                self._tell_release()
 
     def __enter__(self) -> Lease:
         _held.set((*_held.get(), self))
@@ -198,8 +207,6 @@ class Lease:
     ) -> None:
         try:
             _held.set(tuple(lease for lease in _held.get() if lease is not self))
-            if self.lost:
-                _logger.warning("the lease of %r was lost while it was held: %s", self.name, self._why())
         finally:
             self._release_quietly()
 
@@ -211,10 +218,27 @@ class Lease:
         """Count as lost from now on (called by the renewal)."""
         if self._released or self._reason:
             return
-        self._reason = reason
-        _logger.warning("the lease of %r is lost: %s", self.name, reason)
+        self._note_loss(reason)
         if self._on_lost is not None:
             self._on_lost(self)
+
+    def unrenewed(self, reason: str) -> None:
+        """Tell that a renewal failed, and is tried again (called by the renewal)."""
+        tell("unrenewed", self._about(), reason=reason)
+
+    def _note_loss(self, reason: str) -> None:
+        self._reason = reason
+        tell("lost", self._about(), held=clock.now() - self._since, token=self.grant.fencing_token, reason=reason)
+
+    def _tell_release(self) -> None:
+        if self.source is not None and not self._reason:
+            held = clock.now() - self._since
+            tell("released", self.source, self.name, self.owner, held=held, token=self.grant.fencing_token)
+
+    def _about(self) -> About:
+        if self.source is not None:
+            return self.source.about(self.name, self.owner)
+        return About(self.name, owner=self.owner, backend=repr(self.backend), permits=self.permits)
 
     def _release_quietly(self) -> None:
         try:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tasklocks import clock
+from tasklocks import clock, logs
 from tasklocks.backends.base import Backend
 from tasklocks.errors import BackendUnavailable
 from tasklocks.fork import PerProcess
@@ -40,6 +40,9 @@ class Renewable(Protocol):
 
     def end(self, reason: str) -> None:
         """The lease is lost, and why."""
+
+    def unrenewed(self, reason: str) -> None:
+        """The renewal failed, and is tried again."""
 
     def release(self) -> bool:
         """End the lease."""
@@ -123,11 +126,11 @@ class Renewal:
             answers = self._ask(backend, kept) if kept else []
         except BackendUnavailable as error:
             _logger.warning("renewal of %d leases failed, trying again: %s", len(kept), error)
-            self._postpone(kept)
-        except Exception:
+            self._postpone(kept, str(error))
+        except Exception as fault:
             # A fault of a backend must not end the thread: every other lease of the process depends on it.
             _logger.exception("renewal of %d leases failed, trying again", len(kept))
-            self._postpone(kept)
+            self._postpone(kept, repr(fault))
         else:
             self._take_over(kept, answers)
 
@@ -168,9 +171,10 @@ class Renewal:
                 lease.renewed(answer)
                 self._schedule(lease, _next_due(lease, clock.now()))
 
-    def _postpone(self, leases: Sequence[Renewable]) -> None:
+    def _postpone(self, leases: Sequence[Renewable], why: str) -> None:
         now = clock.now()
         for lease in leases:
+            lease.unrenewed(why)
             pause = min(_RETRY, max(lease.grant.ttl / 10, 0.05))
             self._schedule(lease, min(now + pause, lease.grant.deadline))
 
@@ -192,7 +196,13 @@ class Renewal:
             _logger.exception("the loss of a lease of %r could not be told", lease.grant.name)
 
 
-renewal = PerProcess(Renewal)
+def _made() -> Renewal:
+    # The first lease of a process: by now it has set up its logging.
+    logs.follow()
+    return Renewal()
+
+
+renewal = PerProcess(_made)
 """Return this process's renewal."""
 
 

@@ -15,6 +15,7 @@ from tasklocks.errors import ConfigurationError
 from tasklocks.fork import PerProcess
 from tasklocks.leases import Lease, entered_leases
 from tasklocks.names import check_name
+from tasklocks.news import About
 from tasklocks.resizing import Resizable
 from tasklocks.types import AcquireRequest
 
@@ -89,7 +90,12 @@ class Semaphore:
         """
         limit = None if timeout is None else seconds(timeout, setting=f"limit {self.name!r}: timeout")
         hold = partial(Lease, self._backend)
-        return waiting.take(self._backend, self._request(), hold, timeout=limit if blocking else 0.0)
+        return waiting.take(self._backend, self._request(), hold, timeout=limit if blocking else 0.0, source=self)
+
+    def about(self, limit: str, owner: str) -> About:
+        """Return what its news is about (called by `tasklocks.news`)."""
+        capacity = self._capacity if isinstance(self._capacity, int) else None
+        return About(limit, owner=owner, backend=repr(self._backend), permits=self._permits, capacity=capacity)
 
     def __enter__(self) -> Lease:
         lease = self.acquire()

@@ -18,6 +18,7 @@ from tasklocks.backends.base import WAITER_TTL, Backend, Listener
 from tasklocks.describe import busy_text
 from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout, TaskLocksError
 from tasklocks.leases import Lease, give_back_unseen
+from tasklocks.news import Source, tell, watched
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
 __all__ = ["acquire", "take", "warn_of_capacity"]
@@ -32,10 +33,32 @@ _logger = logging.getLogger("tasklocks")
 _warned: set[tuple[str, int, int]] = set()
 
 
-def take(backend: Backend, request: AcquireRequest, hold: Callable[[Grant], Lease], *, timeout: float | None) -> Lease:
-    """Return `hold` of what `acquire` returns; raises as `acquire` does."""
+def take(
+    backend: Backend,
+    request: AcquireRequest,
+    hold: Callable[[Grant], Lease],
+    *,
+    timeout: float | None,
+    source: Source | None = None,
+    waited: float = 0.0,
+) -> Lease:
+    """Return `hold` of what `acquire` returns; raises as `acquire` does.
+
+    Args:
+        backend: where the limit lives.
+        request: what is wanted.
+        hold: makes a lease of the grant.
+        timeout: seconds, see `acquire`.
+        source: knows what news of it is about; None: there is none.
+        waited: seconds that the caller has waited before.
+    """
     try:
-        return hold(acquire(backend, request, timeout=timeout))
+        if watched[0] and source is not None:
+            lease = _take_watched(backend, request, hold, timeout=timeout, source=source, waited=waited)
+        else:
+            lease = hold(acquire(backend, request, timeout=timeout))
+        lease.source = source
+        return lease  # noqa: TRY300 - what strikes here must find its handler
     except TaskLocksError:
         raise
     except BaseException:
@@ -43,6 +66,30 @@ def take(backend: Backend, request: AcquireRequest, hold: Callable[[Grant], Leas
         give_back_unseen(request.owner)
         _step_out(backend, request)
         raise
+
+
+def _take_watched(
+    backend: Backend,
+    request: AcquireRequest,
+    hold: Callable[[Grant], Lease],
+    *,
+    timeout: float | None,
+    source: Source,
+    waited: float,
+) -> Lease:
+    began = clock.now()
+    told: list[Busy] = []
+
+    def waits(busy: Busy) -> bool:
+        if not told:
+            tell("waiting", source, request.name, request.owner, waited=waited, place=busy.ahead)
+        told[:] = [busy]
+        return True
+
+    lease = hold(acquire(backend, request, timeout=timeout, go_on=waits))
+    waited += clock.now() - began
+    tell("acquired", source, request.name, request.owner, waited=waited, token=lease.fencing_token)
+    return lease
 
 
 def acquire(

@@ -178,7 +178,7 @@ def test_a_lost_lease_stays_lost_after_its_release(backend, caplog):
     assert lease.lost
     with pytest.raises(LeaseLost, match="is lost"):
         lease.check()
-    assert "was lost while it was held: its time ran out" in caplog.text
+    assert "is lost: its time ran out" in caplog.text
 
 
 def test_a_released_lease_is_not_lost_when_its_time_is_over(backend):

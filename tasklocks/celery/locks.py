@@ -17,9 +17,11 @@ from tasklocks.celery.conf import Settings
 from tasklocks.celery.interrupt import Interruptible
 from tasklocks.celery.policy import Away, called, patience, patiently, refuse, send_away
 from tasklocks.celery.spec import LockSpec
+from tasklocks.celery.subject import about_call, waited_since
 from tasklocks.describe import busy_text
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy, LockTimeout
 from tasklocks.leases import Lease, held_leases
+from tasklocks.news import About, tell, watched
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
 __all__ = ["Attempt", "attempt_of", "shares", "take"]
@@ -49,7 +51,14 @@ class Attempt:
     def take(self, timeout: float | None, place: Place | None = None) -> Lease:
         """Return the lease; raises as `waiting.take` does."""
         request = dataclasses.replace(self.request, place=place)
-        return waiting.take(self.backend, request, self._lease, timeout=timeout)
+        waited = waited_since(self.call.waited.since)
+        return waiting.take(self.backend, request, self._lease, timeout=timeout, source=self, waited=waited)
+
+    def about(self, limit: str, owner: str) -> About:
+        """Return what news of it is about (called by `tasklocks.news`)."""
+        asked = self.request
+        numbers = {"permits": asked.permits, "capacity": asked.capacity}
+        return about_call(self.call, self.spec, limit, owner=owner, backend=self.backend, **numbers)
 
     def _lease(self, grant: Grant) -> Lease:
         ways = {"raise": self.run.lose, "terminate": self.run.terminate}
@@ -118,7 +127,7 @@ def _unreachable(attempt: Attempt, down: BackendUnavailable | ConfigurationError
     """Treat the limit as busy. A refused password counts too: it may have been changed while the worker runs."""
     if attempt.spec.on_backend_error == "raise":
         raise down
-    _logger.warning("%s waits, for its backend is not usable: %s", attempt.where, down)
+    tell("unreachable", attempt, attempt.request.name, attempt.request.owner, reason=str(down))
     return _send_away(attempt, None, LockBusy(f"the backend is not usable: {down}", name=attempt.request.name))
 
 
@@ -139,8 +148,16 @@ def _send_away(attempt: Attempt, busy: Busy | None, reason: LockBusy) -> Lease:
     ends = clock.now() + _time_left(attempt, busy, since)
     countdown = min(_countdown(attempt, busy), ends - clock.now())
     waited = dataclasses.replace(waited, times=waited.times + 1, since=since)
+    if watched[0] and busy is not None:
+        _tell_waiting(attempt, busy, reason)
     away = Away(attempt.where, lambda: countdown, waited, LockBusy(f"waiting: {reason}", name=reason.name, busy=busy))
     return send_away(attempt.call, away, lambda: _take_unsent(attempt, ends))
+
+
+def _tell_waiting(attempt: Attempt, busy: Busy, reason: LockBusy) -> None:
+    waited = waited_since(attempt.call.waited.since)
+    name, owner = attempt.request.name, attempt.request.owner
+    tell("waiting", attempt, name, owner, waited=waited, place=busy.ahead, reason=str(reason))
 
 
 def _take_unsent(attempt: Attempt, ends: float) -> Lease | None:
@@ -172,9 +189,9 @@ def _time_left(attempt: Attempt, busy: Busy | None, since: float | None) -> floa
         return float("inf")
     left = bound - (busy.server_time - since)
     if left <= 0:
+        why = busy_text(attempt.request.name, busy)
+        tell("timed_out", attempt, attempt.request.name, attempt.request.owner, waited=bound - left, reason=why)
         raise LockTimeout(
-            f"{attempt.where}: gave up after {bound:g} s of waiting: {busy_text(attempt.request.name, busy)}",
-            name=attempt.request.name,
-            busy=busy,
+            f"{attempt.where}: gave up after {bound:g} s of waiting: {why}", name=attempt.request.name, busy=busy
         )
     return left

@@ -17,13 +17,14 @@ from typing import TypeVar
 
 from celery.exceptions import Retry, SoftTimeLimitExceeded
 
-from tasklocks import clock
+from tasklocks import clock, news
 from tasklocks.backoff import when_unreachable
 from tasklocks.celery.calls import Call, Kind
 from tasklocks.celery.marks import Limit
 from tasklocks.celery.resend import send_again
+from tasklocks.celery.subject import about_call, waited_since
 from tasklocks.celery.waited import Waited
-from tasklocks.errors import BackendUnavailable, LockBusy
+from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout
 
 __all__ = ["Away", "called", "patience", "patiently", "refuse", "send_away"]
 
@@ -80,9 +81,12 @@ def patiently(timeout: float | None, step: Callable[[float | None], T]) -> T:
 
 
 def refuse(call: Call, limit: Limit, busy: LockBusy) -> None:
-    """Note the skip, or raise."""
-    if limit.on_busy == "skip":
-        _skip(call, called(call, limit), busy)
+    """Tell of it, and raise unless the call is to be skipped."""
+    kind: news.Kind = (
+        "skipped" if limit.on_busy == "skip" else "timed_out" if isinstance(busy, LockTimeout) else "refused"
+    )
+    news.tell(kind, about_call(call, limit, busy.name), waited=waited_since(call.waited.since), reason=str(busy))
+    if kind == "skipped":
         return
     raise type(busy)(f"{called(call, limit)}: {busy}", name=busy.name, busy=busy.busy) from None
 
@@ -110,14 +114,3 @@ def send_away(call: Call, away: Away, stay: Callable[[], T | None]) -> T:
         stayed = stay()
         if stayed is not None:
             return stayed
-
-
-def _skip(call: Call, where: str, busy: LockBusy) -> None:
-    _logger.info("%s is skipped: %s", where, busy)
-    if call.kind is not Kind.BODY or call.task is None:
-        return
-    try:
-        call.task.send_event("task-lock-skipped", limit=busy.name, retry=False)
-    except Exception:
-        # An event is news, not state: a broker that does not take it must not turn a skip into a failure.
-        _logger.warning("%s: the event of its skip was not sent", where, exc_info=True)

@@ -45,12 +45,14 @@ class RateSpec:
     Attributes:
         where: the task, for errors.
         key: from a call's arguments to the limit's name.
+        template: the name as it is written; empty if a function makes it.
         paces: says the rates of now, checked; it asks the user's function if there is one.
         max_wait: None: no bound in a worker, 0 when called directly or eagerly.
     """
 
     where: str
     key: KeyFunction
+    template: str
     paces: Callable[[], tuple[Pace, ...]]
     cost: Cost
     max_wait: float | None
@@ -82,6 +84,7 @@ def make_rate_spec(
     return RateSpec(
         where=where,
         key=key_function(name, signature, where),
+        template=name if isinstance(name, str) else "",
         paces=paces,
         cost=options.cost,
         max_wait=optional_seconds(options.max_wait, f"{where}: max_wait"),

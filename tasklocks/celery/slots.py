@@ -20,9 +20,11 @@ from tasklocks import clock
 from tasklocks.backoff import when_unreachable
 from tasklocks.celery.calls import Call, Kind
 from tasklocks.celery.policy import Away, called, patience, patiently, refuse, send_away
+from tasklocks.celery.subject import about_call
 from tasklocks.celery.waited import Booked, Waited
 from tasklocks.celery.wish import Wish
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy, LockTimeout
+from tasklocks.news import tell, watched
 from tasklocks.types import Refused, Slot
 
 __all__ = ["SHORT", "take_slots"]
@@ -62,7 +64,15 @@ def take_slots(call: Call, wishes: Sequence[Wish]) -> bool:
         return False
     latest = max(wishes, key=lambda wish: due[wish.name])
     _wait_until(due[latest.name], call, latest, wishes, bookings)
+    if watched[0]:
+        _tell_started(call, wishes, bookings)
     return True
+
+
+def _tell_started(call: Call, wishes: Sequence[Wish], bookings: Bookings) -> None:
+    for wish in wishes:
+        waited = bookings[wish.name].slot.wait if wish.name in bookings else 0.0
+        tell("acquired", about_call(call, wish.spec, wish.name, backend=wish.backend), waited=waited)
 
 
 class _RefusedError(Exception):
@@ -144,7 +154,7 @@ def _unreachable(call: Call, wish: Wish, bookings: Bookings, down: BackendUnavai
         return clock.now()
     if wish.spec.on_backend_error == "raise" or call.kind is not Kind.BODY:
         raise down
-    _logger.warning("%s waits, for its backend is not usable: %s", where, down)
+    tell("unreachable", about_call(call, wish.spec, wish.name, backend=wish.backend), reason=str(down))
     until = clock.now() + when_unreachable(call.waited.times)
     waited = dataclasses.replace(call.waited, times=call.waited.times + 1, slots=tuple(bookings.values()))
     reason = LockBusy(f"waiting: the backend is not usable: {down}", name=wish.name)
@@ -157,7 +167,10 @@ def _wait_until(due: float, call: Call, wish: Wish, wishes: Sequence[Wish], book
     late = any(each.late for each in bookings.values())
     if left <= (_SHORT_LATE if late else SHORT):
         clock.pause(max(left, 0.0))
-    elif call.kind is not Kind.BODY or wish.spec.on_busy == "wait":
+        return
+    if watched[0]:
+        tell("waiting", about_call(call, wish.spec, wish.name, backend=wish.backend), reason=f"starts in {left:.1f} s")
+    if call.kind is not Kind.BODY or wish.spec.on_busy == "wait":
         _wait_in_place(left, wishes, bookings)
     else:
         reason = LockBusy(f"waiting: {wish}: starts in {left:.1f} s", name=wish.name)

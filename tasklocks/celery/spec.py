@@ -57,6 +57,7 @@ class LockSpec:
     Attributes:
         where: the task, for errors.
         key: from a call's arguments to the limit's name.
+        template: the name as it is written; empty if a function makes it.
         ttl: None: the app's.
         countdown: None: the app's.
         max_wait: None: no bound in a worker, 0 when called directly or eagerly.
@@ -64,6 +65,7 @@ class LockSpec:
 
     where: str
     key: KeyFunction
+    template: str
     capacity: Capacity
     permits: int
     ttl: float | None
@@ -97,6 +99,7 @@ def make_spec(
     spec = LockSpec(
         where=where,
         key=key_function(name, signature, where),
+        template=name if isinstance(name, str) else "",
         capacity=checked_capacity(options.capacity, where),
         permits=check_permits(options.permits, options.capacity, where),
         ttl=optional_seconds(options.ttl, f"{where}: ttl", exclusive=True),

@@ -33,6 +33,7 @@ class Lent(Lease):
         self.backend = backend
         self.grant = grant
         self.made_by: object = None
+        self.source = None
         self.hold_until = math.inf
         self._table = table
         self._index = index
@@ -62,6 +63,10 @@ class Lent(Lease):
             self._reason = "it expired or was taken away"
         elif deadline > self.grant.deadline:
             self.grant = dataclasses.replace(self.grant, deadline=deadline)
+
+    def _note_loss(self, reason: str) -> None:
+        # The main process tells of it.
+        self._reason = reason
 
     def _give_back(self) -> bool:
         say_ended(self._index, self.owner)
