@@ -20,6 +20,7 @@ from tasklocks.celery.admission.lines import Lines
 from tasklocks.celery.admission.loans import Loans
 from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.admission.room import Room
+from tasklocks.celery.admission.telling import tell_admitted, tell_unreachable, tell_waiting
 from tasklocks.celery.calls import LEASES
 from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.spec import LockSpec
@@ -77,6 +78,8 @@ class Desk:
         kept.prefetched = self._room.has_place() and self.prefetch.raise_()
         self.lines.add(kept)
         self._let_stand()
+        if not kept.standing:
+            tell_waiting(kept)
 
     def read_inbox(self) -> None:
         """Act on what the threads say."""
@@ -191,6 +194,7 @@ class Desk:
             return
         if answer.standing:
             each.heard(answer.busy)
+            tell_waiting(each, answer.busy)
             return
         self.lines.step_back(each)
         if answer.leases:
@@ -203,6 +207,7 @@ class Desk:
     def _wait_on(self, each: Held, answer: Answer, busy: Busy) -> None:
         self._silent.pop(each.key[0], None)
         each.heard(busy)
+        tell_waiting(each, busy)
         if answer.first != each.first:
             self.lines.waits_for(each, answer.first)
             return
@@ -217,7 +222,7 @@ class Desk:
             return
         failures = self._silent.get(want.backend, (0, 0.0))[0] + 1
         self._silent[want.backend] = failures, clock.now() + min(when_unreachable(failures), _PAUSE)
-        _logger.warning("%s[%s] waits, its backend is not usable: %s", each.request.name, each.request.id, answer.error)
+        tell_unreachable(each, answer.error)
 
     def _admit(self, each: Held, leases: Sequence[Lease]) -> None:
         """Give the task to the pool, with its leases."""
@@ -226,6 +231,7 @@ class Desk:
             self._let_go(each)
             self._give_back(leases)
             return
+        tell_admitted(each, leases)
         request.request_dict[LEASES] = self._loans.lend(each, leases)
         self._follow(request, each.owner)
         self._forget(each)

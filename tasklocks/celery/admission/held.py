@@ -19,6 +19,7 @@ from tasklocks.celery.marks import Limit, limits_of
 from tasklocks.celery.spec import LockSpec
 from tasklocks.celery.waited import HEADER, Waited, read, written
 from tasklocks.celery.work import Work
+from tasklocks.news import About
 from tasklocks.types import AcquireRequest, Busy, Place
 
 __all__ = ["Held", "Key", "Want", "held", "locks_to_hold"]
@@ -101,6 +102,7 @@ class Held:
         busy: what the backend said last.
         until: local clock; when its patience (`max_wait`), or the broker's, is over.
         prefetched: the prefetch count was raised for it.
+        told: that it waits is known to whoever watches.
     """
 
     request: Any
@@ -118,6 +120,7 @@ class Held:
     busy: Busy | None = None
     until: float = math.inf
     prefetched: bool = False
+    told: bool = False
 
     @property
     def key(self) -> Key:
@@ -163,6 +166,20 @@ class Held:
         bound = self.wants[self.first].spec.max_wait
         if bound is not None:
             self.until = min(self.until, busy.asked_at + bound - (busy.server_time - self.since))
+
+    def about(self, limit: str, owner: str) -> About:
+        """Return what its news is about (called by `tasklocks.news`)."""
+        want = next(each for each in self.wants if each.name == limit)
+        return About(
+            limit,
+            template=want.spec.template or self.request.name,
+            owner=owner,
+            backend=repr(want.backend),
+            task=self.request.name,
+            task_id=self.request.id,
+            permits=want.spec.permits,
+            capacity=want.spec.capacity if isinstance(want.spec.capacity, int) else None,
+        )
 
     def tell_the_body(self) -> None:
         """Let the task's body know since when it waits: it is given to the pool without a lease."""
