@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from tasklocks import clock
 from tasklocks.backends.base import RETENTION, Change, ReservesByUpdate
-from tasklocks.backends.redis import _rates, _texts, _url
+from tasklocks.backends.redis import _rates, _texts, _together, _url
 from tasklocks.backends.redis._calls import Call, Calls
 from tasklocks.backends.redis._ears import Ears, Listener
 from tasklocks.backends.redis._scripts import (
@@ -46,6 +46,7 @@ from tasklocks.types import (
     Refused,
     ReserveRequest,
     Slot,
+    Taken,
     Waiter,
 )
 
@@ -59,7 +60,7 @@ _NOWHERE = Place("", 0.0)
 class RedisBackend(ReservesByUpdate):
     """The limits of all processes that use the same database of the same Redis under the same prefix."""
 
-    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True)
+    capabilities = Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True, together=True)
 
     def __init__(self, url: str, *, prefix: str = "tasklocks", **options: Any) -> None:
         target = _url.read(url, options)
@@ -78,14 +79,10 @@ class RedisBackend(ReservesByUpdate):
     def acquire(self, request: AcquireRequest) -> Grant | Busy:
         """See `Backend.acquire`."""
         meta, keys = self._keys_of(request.name)
-        place = request.place or _NOWHERE
-        ticket = request.owner if place.address else place.ticket
-        args = [request.owner, request.permits, request.capacity, micros(request.ttl), request.info]
-        args += [ticket, micros(place.keep), place.address or "", round((request.since or 0.0) * 1e6)]
-        if place.address:
+        if request.place and request.place.address:
             self._ears().expect(request, meta)
         asked_at = clock.now()
-        return _answer(request, self._run((ACQUIRE, keys, len(_KEYS), args)), asked_at)
+        return _answer(request, self._run((ACQUIRE, keys, len(_KEYS), _wish(request))), asked_at)
 
     def renew(self, grants: Sequence[Grant]) -> Sequence[Grant | None]:
         """See `Backend.renew`."""
@@ -136,6 +133,14 @@ class RedisBackend(ReservesByUpdate):
         """See `Backend.reserve_all`."""
         keys = _texts.text_keys([self._root(request.name) for request in requests])
         return _texts.update_all(self._run, keys, len(requests), reserving(requests, RETENTION))
+
+    def take_all(
+        self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """See `Backend.take_all`."""
+        keys = [f"{self._root(request.name)}:{part}" for part in _KEYS]
+        lock = _together.Wanted(keys, _wish(request), functools.partial(_answer, request))
+        return _together.take_all(self._run, lock, rates, [self._root(rate.name) for rate in rates], within)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""
@@ -206,6 +211,14 @@ def _state(name: str, row: list[Any]) -> LimitState:
         tuple(_waiter(each) for each in waiters),
         float(hold) if hold else None,
     )
+
+
+def _wish(request: AcquireRequest) -> list[object]:
+    """Return the arguments of the script that acquires."""
+    place = request.place or _NOWHERE
+    ticket = request.owner if place.address else place.ticket
+    args: list[object] = [request.owner, request.permits, request.capacity, micros(request.ttl), request.info]
+    return [*args, ticket, micros(place.keep), place.address or "", round((request.since or 0.0) * 1e6)]
 
 
 def _answer(request: AcquireRequest, answer: list[Any], asked_at: float) -> Grant | Busy:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tasklocks.backends.base import GRANT_TTL, HOLD_WEIGHT, HOLDERS_SHOWN, RETENTION, SHORTER_HOLD_WEIGHT
 
@@ -21,6 +22,7 @@ __all__ = [
     "RESERVE_FIXED",
     "RESERVE_GCRA",
     "RESERVE_SLIDING",
+    "TAKE_ALL",
     "WRITE_TEXT",
     "Script",
     "micros",
@@ -65,17 +67,29 @@ def micros(seconds: float) -> int:
     return min(round(seconds * 1_000_000), _FOREVER)
 
 
-def _script(*parts: str, about_a_limit: Sequence[str] = ()) -> Script:
-    """Return the script made of the parts; `about_a_limit` becomes a function of it, from a limit's keys."""
+def _script(*parts: str, functions: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Script:
+    """Return the script made of the parts.
+
+    Args:
+        parts: files, in order.
+        functions: from what a function of the script is called, with its arguments, to the parts that it is made of.
+    """
     constants = (
         f"local GRANT_TTL, RETENTION = {micros(GRANT_TTL)}, {micros(RETENTION)}\n"
         f"local SHORTER_HOLD_WEIGHT = {SHORTER_HOLD_WEIGHT}\n"
         f"local HOLD_WEIGHT, HOLDERS_SHOWN, DEAF_AT_MOST = {HOLD_WEIGHT}, {HOLDERS_SHOWN}, {_DEAF_AT_MOST}\n"
     )
-    if about_a_limit:
-        constants += f"local function state_of(KEYS)\n{_joined(about_a_limit)}\nend\n"
-    source = (constants + _joined(parts)).encode()
+    made = "".join(f"local function {head}\n{_joined(each)}\nend\n" for head, each in functions.items())
+    source = (constants + _ALONE + made + _joined(parts)).encode()
     return Script(packed([source]), packed([hashlib.sha1(source).hexdigest()]))  # noqa: S324 - as Redis names scripts
+
+
+# What the parts of a larger script are given instead, see `take_all.lua`.
+_ALONE = """local begins
+local function put(...)
+  redis.call('SET', ...)
+end
+"""
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -91,6 +105,16 @@ INSPECT = _script("start", "limit", "line", "inspect")
 RESERVE_FIXED = _script("rate_state", "reserve_fixed")
 RESERVE_GCRA = _script("rate_state", "reserve_gcra")
 RESERVE_SLIDING = _script("rate_state", "reserve_sliding")
-PAGE = _script("page", about_a_limit=("start", "limit", "line", "inspect"))
+PAGE = _script("page", functions={"state_of(KEYS)": ("start", "limit", "line", "inspect")})
 READ_TEXT = _script("read_text")
+TAKE_ALL = _script(
+    "take_all",
+    functions={
+        "acquire(KEYS, ARGV, begins)": ("start", "acquire_free", "limit", "line", "acquire"),
+        "gcra(KEYS, ARGV, put)": ("rate_state", "reserve_gcra"),
+        "fixed(KEYS, ARGV, put)": ("rate_state", "reserve_fixed"),
+        "sliding(KEYS, ARGV, put)": ("rate_state", "reserve_sliding"),
+        "given(KEYS, ARGV, put)": ("given",),
+    },
+)
 WRITE_TEXT = _script("write_text")

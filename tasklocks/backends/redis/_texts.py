@@ -12,9 +12,11 @@ from tasklocks.backends.base import Change, Changes
 from tasklocks.backends.redis._calls import Call
 from tasklocks.backends.redis._scripts import READ_TEXT, WRITE_TEXT, packed
 
-__all__ = ["text_keys", "update", "update_all"]
+__all__ = ["FIRST_PAUSE", "pause_after", "read", "text_keys", "update", "update_all"]
 
-_FIRST_PAUSE = 0.0005
+FIRST_PAUSE = 0.0005
+"""Seconds after which to try again if somebody was faster."""
+
 _LONGEST_PAUSE = 0.02
 
 T = TypeVar("T")
@@ -38,13 +40,23 @@ def update(run: Run, keys: bytes, change: Change[T]) -> T:
 
 def update_all(run: Run, keys: bytes, count: int, change: Changes[T]) -> T:
     """Change `count` texts at once, as `update` does one."""
-    pause = _FIRST_PAUSE
+    pause = FIRST_PAUSE
     while True:
-        texts, seconds, micros = run((READ_TEXT, keys, count, ()))
-        old = [text.decode() for text in texts]
-        new, keep, answer = change(old, int(seconds) + int(micros) / 1e6)
+        old, now = read(run, keys, count)
+        new, keep, answer = change(old, now)
         pairs = itertools.chain.from_iterable(zip(old, new, strict=True))
         if list(new) == old or run((WRITE_TEXT, keys, count, (max(1, round(keep * 1000)), *pairs))):
             return answer
-        clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = pause_after(pause)
+
+
+def read(run: Run, keys: bytes, count: int) -> tuple[list[str], float]:
+    """Return the texts as they are now, and the time."""
+    texts, seconds, micros = run((READ_TEXT, keys, count, ()))
+    return [text.decode() for text in texts], int(seconds) + int(micros) / 1e6
+
+
+def pause_after(pause: float) -> float:
+    """Stand back for a while after somebody was faster; return for how long next time."""
+    clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
+    return min(2 * pause, _LONGEST_PAUSE)

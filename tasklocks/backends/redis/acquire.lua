@@ -11,16 +11,28 @@ if changed then
 end
 local stopped = serve(listening and ticket or '')
 
+-- Does anybody listen in front of the asker? Whose place is kept in line is served from there.
+local function is_behind()
+  local head = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
+  return since == 0 or not head[2] or tonumber(head[2]) <= since or redis.call('ZSCORE', line, owner)
+end
+
 local mine = lease_of(owner)
 if mine and not mine.closed then
+  if begins then
+    begins()
+  end
   extend(owner, ttl)
   return {1, mine.permits, mine.token, now, now + ttl, was}
 end
-if not mine and not stopped and permits <= free_permits() then
-  grant(owner, permits, ttl, info)
+if not mine and not (stopped and is_behind()) and permits <= free_permits() then
   if waits then
     leave(AWAY, ticket)
   end
+  if begins and not begins() then
+    return {2}
+  end
+  grant(owner, permits, ttl, info)
   return {1, permits, token, now, now + ttl, was}
 end
 

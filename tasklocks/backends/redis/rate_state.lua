@@ -28,8 +28,8 @@ local function plain(algorithm)
   end
   return counted, function(new, over)
     over = math.max(over, tonumber(ends))
-    redis.call(
-      'SET', KEYS[1],
+    put(
+      KEYS[1],
       '[' .. paused .. ',' .. shifts .. ',' .. late .. ',[],' .. digits(over) .. ',"' .. algorithm .. '",[' .. new .. ']]',
       'PX', string.format('%.0f', (math.max(over, now) - now + retention) * 1000)
     )
