@@ -48,6 +48,12 @@ class Limit:
         """Return how many permits nobody has."""
         return self.capacity - sum(lease.permits for lease in self.leases.values())
 
+    def is_behind(self, request: AcquireRequest) -> bool:
+        """Return whether anybody listens in front of one who asks; whose place is kept in line is served from there."""
+        if not self.queue or request.since is None or request.owner in self.queue:
+            return bool(self.queue)
+        return next(iter(self.queue.values())).since <= request.since
+
     def grant(self, request: AcquireRequest, now: float, ttl: float) -> Lease:
         """Make a lease."""
         self.token = max(self.token + 1, time.time_ns() // 1000)

@@ -140,9 +140,9 @@ class Limit:
         limit = look(self.db, self.key, self.owner, self.now) if over else self
         return limit, limit._serve()
 
-    def listened_to(self) -> bool:
-        """Return whether anyone listens in line."""
-        return self.first_lapses is not None and line.head(self.db, self.key) is not None
+    def is_behind(self, since: float | None) -> bool:
+        """Return whether anyone listens in front of the owner, who waits since then (wall clock; None: since now)."""
+        return self.first_lapses is not None and line.is_behind(self.db, self.key, self.owner, since, self.now)
 
     def grant(self, owner: str, permits: int, ttl: float, info: str) -> None:
         """Make a lease for `owner`."""

@@ -13,13 +13,15 @@ from typing import Any
 
 from tasklocks.types import AcquireRequest, Place
 
-__all__ = ["ahead_of_newcomer", "drop_lapsed", "head", "leave", "take_place"]
+__all__ = ["ahead_of_newcomer", "drop_lapsed", "head", "is_behind", "leave", "take_place"]
 
 _COUNTED = 200
 
 _HEAD = """
 SELECT owner, permits, ttl, address, info FROM tasklocks_waiters
 WHERE name = ? AND away = 0 ORDER BY since, seq LIMIT 1"""
+
+_FIRST = "SELECT MIN(since) FROM tasklocks_waiters WHERE name = ? AND away = 0"
 
 _SEAT = "SELECT since, seq FROM tasklocks_waiters WHERE name = ? AND ticket = ? AND away = ?"
 
@@ -43,6 +45,14 @@ SELECT COUNT(*), MAX(seq) FROM (
 def head(db: Cursor, key: str) -> Any:
     """Return owner, permits, ttl, address and info of the first listening waiter; None if nobody listens."""
     return db.execute(_HEAD, (key,)).fetchone()
+
+
+def is_behind(db: Cursor, key: str, owner: str, since: float | None, now: float) -> bool:
+    """Return whether anyone listens in front of one who waits since then; whose place is kept is served from there."""
+    (first,) = db.execute(_FIRST, (key,)).fetchone()
+    if first is None or since is None or db.execute(_SEAT, (key, owner, 0)).fetchone():
+        return first is not None
+    return bool(first <= _on_this_clock(since, now))
 
 
 def leave(db: Cursor, key: str, ticket: str, *, listening_only: bool = False) -> None:

@@ -24,7 +24,7 @@ def acquire(
         begins()
         limit.extend(request.ttl)
         return granted(limit, request, changed), knocks
-    if limit.mine_closed is not None or request.permits > limit.free or limit.listened_to():
+    if limit.mine_closed is not None or request.permits > limit.free or limit.is_behind(request.since):
         return _busy(limit, request, changed), knocks
     if request.place is not None and limit.first_lapses is not None:
         line.leave(limit.db, limit.key, request.place.ticket)

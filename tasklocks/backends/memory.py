@@ -206,7 +206,7 @@ def _acquire(store: _Store, request: AcquireRequest, begins: Callable[[], bool] 
         begins()
         lease.expires = now + request.ttl
         return _granted(request, lease, changed)
-    if limit.queue or request.permits > limit.free() or lease is not None:
+    if lease is not None or request.permits > limit.free() or limit.is_behind(request):
         return _busy(limit, limit.take_place(request, now), now, changed)
     if request.place is not None:
         limit.away.pop(request.place.ticket, None)

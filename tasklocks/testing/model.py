@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from typing import Any, cast
 
 import hypothesis.strategies as st
@@ -58,6 +59,11 @@ class Comparison(Paced):
         assert (answer.owner, answer.permits) == (owner, self.model.leases[owner])
         self.grants[owner] = answer
 
+    def since(self, waited: int) -> float | None:
+        """Return since when one has waited elsewhere, a different time for each; None: since now."""
+        hours = 3600.0 * waited
+        return time.time() - hours if waited and self.backend.capabilities.by_since else None
+
     @rule(owner=owners, permits=permits, capacity=capacities)
     @timely
     def ask(self, owner: str, permits: int, capacity: int) -> None:
@@ -69,20 +75,20 @@ class Comparison(Paced):
         answer = look(self.backend, owner, self.name, permits=permits, capacity=capacity)
         self.answered(owner, answer, granted=granted, ahead=len(self.model.queue) + len(self.model.away), was=was)
 
-    @rule(owner=owners, permits=permits, capacity=capacities)
+    @rule(owner=owners, permits=permits, capacity=capacities, waited=st.sampled_from([0, 0, 0, 1, 2]))
     @timely
-    def join(self, owner: str, permits: int, capacity: int) -> None:
-        """Listen for a permit, or ask again from the place in line."""
+    def join(self, owner: str, permits: int, capacity: int, waited: int) -> None:
+        """Listen for a permit, maybe after having waited elsewhere, or ask again from the place in line."""
         permits = self.model.queue.get(owner, permits)
         if owner not in self.ears:
             self.ears[owner] = self.backend.listen(owner)
-        place = Place(owner, LONG, self.ears[owner].address)
+        place, since = Place(owner, LONG, self.ears[owner].address), self.since(waited)
         was = self.model.capacity
-        granted = self.model.acquire(owner, permits, capacity)
+        granted = self.model.acquire(owner, permits, capacity, since or math.inf)
         if not granted:
-            self.model.queue.setdefault(owner, permits)
+            self.model.stand(owner, permits, since or time.time())
         ahead = 0 if granted else list(self.model.queue).index(owner)
-        answer = look(self.backend, owner, self.name, permits=permits, capacity=capacity, place=place)
+        answer = look(self.backend, owner, self.name, permits=permits, capacity=capacity, place=place, since=since)
         self.answered(owner, answer, granted=granted, ahead=ahead, was=was)
 
     @rule(ticket=st.sampled_from(TICKETS), permits=permits, capacity=capacities)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 __all__ = ["Model"]
@@ -16,6 +17,7 @@ class Model:
     kept: dict[str, int] = field(default_factory=dict)
     queue: dict[str, int] = field(default_factory=dict)
     away: dict[str, int] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
 
     def free(self) -> int:
         return self.capacity - sum(self.leases.values()) - sum(self.kept.values())
@@ -25,15 +27,23 @@ class Model:
             owner = next(iter(self.queue))
             self.leases[owner] = self.queue.pop(owner)
 
-    def acquire(self, owner: str, permits: int, capacity: int) -> bool:
+    def acquire(self, owner: str, permits: int, capacity: int, since: float = math.inf) -> bool:
         self.capacity = capacity
         self.serve()
         if owner in self.leases:
             return True
-        if self.queue or permits > self.free():
+        if self.is_behind(owner, since) or permits > self.free():
             return False
         self.leases[owner] = permits
         return True
+
+    def is_behind(self, owner: str, since: float) -> bool:
+        return owner in self.queue or any(self.since[each] <= since for each in self.queue)
+
+    def stand(self, owner: str, permits: int, since: float) -> None:
+        if owner not in self.queue:
+            self.queue[owner], self.since[owner] = permits, since
+            self.queue = dict(sorted(self.queue.items(), key=lambda each: self.since[each[0]]))
 
     def release(self, owner: str) -> bool:
         self.queue.pop(owner, None)

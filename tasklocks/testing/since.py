@@ -66,6 +66,20 @@ def test_a_heavy_waiter_that_has_waited_for_longer_holds_light_ones_back(backend
 
 
 @pytest.mark.usefixtures("by_since")
+def test_who_has_waited_for_longer_than_a_heavy_head_takes_what_is_too_little_for_it(
+    backend: Backend, line: Line
+) -> None:
+    taken(backend, "holder", capacity=2)
+    heavy = line.join("heavy", permits=2, capacity=2)
+    held(backend, capacity=2)
+    taken(backend, "early", capacity=2, since=heavy.busy.server_time - _LONG_AGO)
+    backend.release(NAME, "holder")
+    assert isinstance(heavy.ask(), Busy)
+    backend.release(NAME, "early")
+    assert heavy.hears() is not None
+
+
+@pytest.mark.usefixtures("by_since")
 def test_a_long_line_that_came_in_any_order_is_served_by_the_time_it_waits(backend: Backend, line: Line) -> None:
     taken(backend, "holder")
     now = held(backend).server_time

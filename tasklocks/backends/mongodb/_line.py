@@ -34,7 +34,7 @@ from tasklocks.backends.mongodb._expressions import (
 from tasklocks.backends.mongodb._limit import Stages, free, is_open
 from tasklocks.types import AcquireRequest, Place
 
-__all__ = ["AWAY_KEPT", "FEWEST", "LINE_KEPT", "ahead", "left", "move_up", "places", "take_place"]
+__all__ = ["AWAY_KEPT", "FEWEST", "LINE_KEPT", "ahead", "is_behind", "left", "move_up", "places", "take_place"]
 
 LINE_KEPT = 10_000
 """How many listening waiters a limit keeps in order; further ones look again until there is room."""
@@ -75,6 +75,17 @@ def places(place: Place) -> list[str]:
 def left(key: str) -> dict[str, Any]:
     """Return the fields of a listening waiter that is not in line any more."""
     return {f"line.{key}": GONE, f"rest.{key}": GONE}
+
+
+def is_behind(request: AcquireRequest) -> dict[str, Any]:
+    """Tell whether anybody listens in front of one who asks; whose place is kept in line is served from there."""
+    somebody = {"$ne": ["$line", EMPTY]}
+    if request.since is None:
+        return somebody
+    key = key_of(request.owner)
+    first = let({"first": {"$arrayElemAt": [rows("$line"), 0]}}, "$$first.v.since")
+    waits = [is_there(f"$line.{key}"), is_there(f"$rest.{key}"), {"$lte": [first, _since(request)]}]
+    return {"$and": [somebody, {"$or": waits}]}
 
 
 def take_place(lease: str, request: AcquireRequest, asked: Place) -> Stages:

@@ -32,7 +32,7 @@ from tasklocks.backends.mongodb._limit import (
     remember,
     serve,
 )
-from tasklocks.backends.mongodb._line import ahead, left, move_up, places, take_place
+from tasklocks.backends.mongodb._line import ahead, is_behind, left, move_up, places, take_place
 from tasklocks.types import AcquireRequest, Place
 
 __all__ = ["EVERYTHING", "acquire", "force_release", "leases_of", "release", "renew"]
@@ -111,7 +111,8 @@ def _lease_or_busy(lease: str, place: Place | None) -> dict[str, Any]:
 
 
 def _take(lease: str, request: AcquireRequest) -> dict[str, Any]:
-    nobody_in_front = {"$eq": ["$line", EMPTY]}
-    fits = {"$and": [{"$not": is_there(f"${lease}")}, nobody_in_front, {"$lte": [request.permits, free()]}]}
+    fits = {
+        "$and": [{"$not": is_there(f"${lease}")}, {"$not": is_behind(request)}, {"$lte": [request.permits, free()]}]
+    }
     otherwise = if_(is_open(lease), extended(lease, request.ttl), f"${lease}")
     return {"$set": {lease: if_(fits, granted(request), otherwise), "token": if_(fits, next_token(), "$token")}}

@@ -1,4 +1,5 @@
--- Extend the owner's lease, or make one if enough is free and nobody listens in line.
+-- Extend the owner's lease, or make one if enough is free and nobody listens in front. Whose place is kept is served
+-- from there.
 WITH room AS (
     SELECT l.capacity - coalesce(sum(h.permits), 0) AS free,
            greatest(l.token, max(h.token), ({now} * 1e6)::bigint - 1) AS last,
@@ -10,7 +11,8 @@ WITH room AS (
     INSERT INTO tasklocks_leases (name, owner, permits, token, granted, expires, closed, info)
     SELECT {key}, {owner}, {permits}, last + 1, {now}, {now} + {ttl}, 0, {info} FROM room
     WHERE NOT mine AND free >= {permits}
-      AND NOT EXISTS (SELECT FROM tasklocks_waiters WHERE name = {key} AND away = 0)
+      AND NOT EXISTS (SELECT FROM tasklocks_waiters w WHERE w.name = {key} AND w.away = 0
+                      AND (w.since <= coalesce({since}, 'infinity') OR w.ticket = {owner}))
     RETURNING 1
 )
 DELETE FROM tasklocks_waiters WHERE name = {key} AND ticket = {ticket} AND EXISTS (SELECT FROM given)
