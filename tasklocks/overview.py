@@ -6,13 +6,12 @@ owners said about themselves: task, id, host and process, never a task's argumen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
 from tasklocks import who
 from tasklocks.backends.base import Backend
-from tasklocks.rates import RateState
+from tasklocks.consumption import rate_view
 from tasklocks.types import Holder, LimitState, Page, Waiter
 from tasklocks.views import HolderView, Kind, LimitView, RateView, Row, WaiterView, Who
 
@@ -52,7 +51,7 @@ def look(backend: Backend, name: str) -> LimitView | None:
 def look_at_rate(backend: Backend, name: str) -> RateView | None:
     """Return what is known of a rate limit; None if there is none of that name, or nobody remembers."""
     text, now = backend.update(name, lambda text, now: (text, 0.0, (text, now)))
-    return _rate_view(name, text, now)
+    return rate_view(name, text, now)
 
 
 def find(backend: Backend, task_id: str) -> Iterator[tuple[LimitView, HolderView | WaiterView]]:
@@ -96,7 +95,7 @@ def pages(backend: Backend) -> Iterator[Page]:
 def _rows(backend: Backend, now: float) -> Iterator[Row]:
     for page in pages(backend):
         yield from (_row(state, now) for state in page.limits)
-        rates = (_rate_view(name, text, now) for name, text in page.texts)
+        rates = (rate_view(name, text, now) for name, text in page.texts)
         yield from (Row(rate.name, rate.kind, paused_for=rate.paused_for) for rate in rates if rate is not None)
 
 
@@ -116,16 +115,6 @@ def _row(state: LimitState, now: float) -> Row:
 
 def _kind(state: LimitState) -> Kind:
     return "mutex" if state.capacity == 1 else "semaphore"
-
-
-def _rate_view(name: str, text: str, now: float) -> RateView | None:
-    """Return the rate limit that a text is about; None if it is about something else."""
-    try:
-        # Other texts, such as a beat's book, are objects.
-        state = RateState.read(text) if isinstance(json.loads(text), list) else None
-    except (ValueError, TypeError):
-        return None
-    return None if state is None else RateView(name, "rate", max(0.0, state.paused_until - now))
 
 
 def _holder_view(holder: Holder, now: float) -> HolderView:

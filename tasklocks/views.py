@@ -104,11 +104,17 @@ class RateView:
         name: the limit.
         kind: `rate`.
         paused_for: seconds for which nothing starts yet; 0.0: it is not paused.
+        algorithm: how it counts; empty: nothing was counted yet.
+        booked_for: seconds up to which starts are reserved; 0.0: all reserved starts were.
+        used: what the window of now has counted, with what is reserved in it; None: it counts no windows, or several.
     """
 
     name: str
     kind: Kind
     paused_for: float
+    algorithm: str = ""
+    booked_for: float = 0.0
+    used: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tasklocks.cli.completing import limit_names, task_ids
 from tasklocks.cli.elsewhere import find_elsewhere
 from tasklocks.cli.output import ago, say, say_json, say_table, when
 from tasklocks.cli.sentences import why_text
+from tasklocks.cli.starts import NextStart, next_starts
 from tasklocks.overview import find, look, look_at_rate, rows
 from tasklocks.views import HolderView, LimitView, RateView, Row, WaiterView
 
@@ -82,13 +83,14 @@ def show(backend: Backend, name: str, as_json: bool) -> None:
     limit, rate = look(backend, name), look_at_rate(backend, name)
     if limit is None and rate is None:
         raise Failed(f"nothing is known of a limit {name!r}: it was never used, or not for an hour")
+    starts = next_starts(app_of(click.get_current_context()), backend, name) if rate else []
     if as_json:
-        say_json({"limit": limit, "rate": rate})
+        say_json({"limit": limit, "rate": rate, "next_starts": starts})
         return
     if limit is not None:
         _say_limit(limit)
     if rate is not None:
-        _say_rate(rate)
+        _say_rate(rate, starts)
 
 
 @command
@@ -157,8 +159,17 @@ def _waiter_cells(each: WaiterView) -> list[str]:
     return [str(each.place), *who, str(each.permits), *times]
 
 
-def _say_rate(rate: RateView) -> None:
-    click.echo(f"rate: paused for {ago(rate.paused_for)} yet" if rate.paused_for else "rate: not paused")
+def _say_rate(rate: RateView, starts: list[NextStart]) -> None:
+    if rate.paused_for:
+        # What is reserved moves with the pause, but is counted only by who reserves next.
+        click.echo(f"rate: paused for {ago(rate.paused_for)} yet")
+    else:
+        booked = f", starts are reserved for the next {ago(rate.booked_for)}" if rate.booked_for else ""
+        used = f", {rate.used:g} counted in the window of now" if rate.used is not None else ""
+        click.echo(f"rate: not paused{booked}{used}")
+    for each in starts:
+        soon = f"in {ago(each.wait)}" if each.wait > 0 else "now"
+        say(f"next start of {each.task} ({each.rate}): {soon}")
 
 
 def _as_json(limit: LimitView, place: HolderView | WaiterView) -> dict[str, Any]:

@@ -107,13 +107,14 @@ def test_a_shell_completes_commands_names_of_limits_and_ids(name, url, tmp_path)
         assert terminal.shows("why 0b9a6d1e-1"), terminal.seen
 
 
-def completed(url: str, line: str, **env: str) -> list[str]:
+def completed(url: str, line: str, folder: Path | None = None) -> list[str]:
     """What the program tells a shell that completes a line."""
     program = line.partition(" ")[0]
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "TASKLOCKS_URL": url}
     told = subprocess.run(
         [str(BIN / program)],
-        env={"PATH": os.environ["PATH"], f"_{program.upper()}_COMPLETE": "bash_complete", **words, **env},
+        env={"PATH": os.environ["PATH"], f"_{program.upper()}_COMPLETE": "bash_complete", **words},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
@@ -132,8 +133,8 @@ def test_names_that_a_shell_would_act_upon_are_not_completed(url):
 
 
 @pytest.mark.parametrize("wrong", ["redis://127.0.0.1:{port}/0", "nothing://x", ""])
-def test_what_cannot_be_asked_is_silent(wrong):
-    assert completed(wrong.format(port=free_port()), "tasklocks show ") == []
+def test_what_cannot_be_asked_is_silent(wrong, tmp_path):
+    assert completed(wrong.format(port=free_port()), "tasklocks show ", tmp_path) == []
 
 
 def test_the_options_before_say_which_backend(url):

@@ -98,7 +98,18 @@ def test_a_rate_limit_is_listed_and_shown_as_one(tasklocks, backend):
     RateLimit("partner-api", "100/m", backend=backend).reserve()
     (row,) = tasklocks.knows("ls")["limits"]
     assert (row["name"], row["kind"]) == ("partner-api", "rate")
-    assert tasklocks.says("show", "partner-api") == "rate: not paused\n"
+    assert tasklocks.says("show", "partner-api").startswith("rate: not paused")
+
+
+def test_a_rate_limit_says_how_far_ahead_its_starts_are_reserved_and_what_a_window_counts(tasklocks, backend):
+    even = RateLimit("partner-api", "6/m", backend=backend)
+    window = RateLimit("mails", "6/h", algorithm="sliding", backend=backend)
+    for _ in range(3):
+        even.reserve()
+        window.reserve()
+    assert 25 < tasklocks.knows("show", "partner-api")["rate"]["booked_for"] <= 30
+    assert "starts are reserved for the next" in tasklocks.says("show", "partner-api")
+    assert "3 counted in the window of now" in tasklocks.says("show", "mails")
 
 
 def test_what_is_not_there_is_said_so_with_exit_code_1(tasklocks, busy):

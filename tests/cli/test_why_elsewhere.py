@@ -61,6 +61,8 @@ def test_a_task_that_has_reserved_its_start_says_when_it_may_start(night):
     assert "until its time comes" in far
     assert "reserved its start under the rate limit 'partner-api': in" in far
     assert "customer" not in near + far
+    shown = CliRunner().invoke(main, ["-A", APP, "show", "partner-api"], catch_exceptions=False).stdout
+    assert "next start of shop.call_partner (6 in 60 s): in" in shown
     night.app.control.purge()
 
 
