@@ -13,7 +13,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, get_args
 
+from tasklocks.shield import shielded
+
 __all__ = [
+    "FACTS",
     "KINDS",
     "About",
     "Kind",
@@ -107,8 +110,11 @@ class News:
     reason: str = ""
 
 
-_ABOUT = [field.name for field in fields(About)]
-_MOMENT = [field.name for field in fields(News) if field.name != "about"]
+_ABOUT = tuple(field.name for field in fields(About))
+_MOMENT = tuple(field.name for field in fields(News) if field.name != "about")
+
+FACTS = _MOMENT + _ABOUT
+"""The names of what `facts` returns."""
 
 
 def facts(told: News) -> dict[str, Any]:
@@ -195,9 +201,22 @@ def tell(
         token: see `News`.
         reason: see `News`.
     """
-    for listener in list(_listeners[kind]):
-        try:
-            about = source if isinstance(source, About) else source.about(limit, owner)
-            listener(News(kind, about, waited, held, place, token, reason))
-        except Exception:  # noqa: PERF203 - one that fails must not keep the others from hearing
-            _logger.exception("limit %r: %s was not heard by %r", limit, kind, listener)
+    listeners = list(_listeners[kind])
+    if not listeners:
+        return
+
+    def hear() -> None:
+        about = source if isinstance(source, About) else source.about(limit, owner)
+        told = News(kind, about, waited, held, place, token, reason)
+        for listener in listeners:
+            _let_hear(listener, told)
+
+    # A soft time limit that rose in a listener would look like its own mistake, and be over with the log line.
+    shielded(hear)
+
+
+def _let_hear(listener: Listener, told: News) -> None:
+    try:
+        listener(told)
+    except Exception:
+        _logger.exception("limit %r: %s was not heard by %r", told.about.limit, told.kind, listener)
