@@ -10,6 +10,8 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
+from tasklocks.celery.admission.loans import FarLease
+from tasklocks.celery.admission.overview import told
 from tasklocks.celery.watch import children
 from tasklocks.celery.whereabouts import whereabouts
 from tasklocks.renewal import renewal
@@ -20,15 +22,22 @@ __all__ = ["limits", "limits_why"]
 @inspect_command()
 def limits(state: Any) -> list[dict[str, Any]]:
     """Show the limits that the tasks of each worker hold or wait for."""
-    here = [_row(os.getpid(), lease.grant.name, lease.grant.owner) for lease in renewal().leases()]
+    here = [_row(_user(lease), lease.grant.name, lease.grant.owner) for lease in renewal().leases()]
     there = [_row(pid, entry.name, entry.owner) for pid, entries in children().items() for entry in entries]
-    return sorted([*here, *there], key=lambda row: (row["limit"], row["task"]))
+    waiting = [{**row, "pid": os.getpid()} for row in told(state.consumer)]
+    # In a stable order, so each line as it stands: oldest first.
+    return sorted([*here, *there, *waiting], key=lambda row: (row["limit"], "place" in row))
 
 
 @inspect_command(args=[("task_id", str)], signature="TASK_ID")
 def limits_why(state: Any, task_id: str) -> list[dict[str, Any]]:
     """Show where in each worker a task is (by its id, or the beginning of it), and what it waits for there."""
     return whereabouts(state.consumer, task_id)
+
+
+def _user(lease: Any) -> int:
+    """Return the process that runs the task; this one, if it did not begin yet."""
+    return (isinstance(lease, FarLease) and lease.user) or os.getpid()
 
 
 def _row(pid: int, name: str, owner: str) -> dict[str, Any]:

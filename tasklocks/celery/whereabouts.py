@@ -13,7 +13,7 @@ from typing import Any
 from celery.worker import state
 from celery.worker.request import Request
 
-from tasklocks.celery.admission.step import AdmissionStep
+from tasklocks.celery.admission.overview import all_held
 from tasklocks.celery.waited import read
 
 __all__ = ["whereabouts"]
@@ -25,19 +25,13 @@ def whereabouts(consumer: Any, task_id: str) -> list[dict[str, Any]]:
     `does` is `runs`, `waits for a lock`, `is due` (at `eta`) or `waits for a place`. `slots` are the starts that it has
     reserved under rate limits: name, start and when it was reserved, on the backend's clock.
     """
-    held = [_held(each) for each in _lines(consumer) if each.request.id.startswith(task_id)]
+    held = [_held(each) for each in all_held(consumer) if each.request.id.startswith(task_id)]
     due = [_fact(each, "is due") for each in _timed(consumer) if each.id.startswith(task_id)]
     running = set(state.active_requests)
     runs = [_fact(each, "runs") for each in running if each.id.startswith(task_id)]
     reserved = set(state.reserved_requests) - running
     waits = [_fact(each, "waits for a place") for each in reserved if each.id.startswith(task_id)]
     return [*runs, *held, *due, *waits]
-
-
-def _lines(consumer: Any) -> Iterator[Any]:
-    for step in consumer.blueprint.order or ():
-        if isinstance(step, AdmissionStep):
-            yield from step.desk.lines
 
 
 def _timed(consumer: Any) -> Iterator[Request]:

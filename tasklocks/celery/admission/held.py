@@ -140,7 +140,6 @@ class Held:
             counted: whether it keeps a place while it does not listen.
         """
         place = Place(f"held:{owner}", _AWAY) if counted else None
-        since = self.since if self.since is not None else _offsets.at(want.backend, self.arrived)
         return AcquireRequest(
             want.name,
             owner,
@@ -149,8 +148,15 @@ class Held:
             want.ttl,
             place,
             self.info,
-            since,
+            self.waits_since(want.backend),
         )
+
+    def waits_since(self, backend: Backend) -> float | None:
+        """Return since when it waits, on a backend's clock; None: nothing is known of that clock."""
+        # Who came with a time in its header says it from its first question on: a place keeps the time it was taken with.
+        known = (self.since, self.waited.since)
+        said = next((when for when in known if when is not None), None)
+        return _offsets.at(backend, self.arrived) if said is None else said
 
     def heard(self, busy: Busy | None) -> None:
         """Note what the backend says: since when it waits, and until when it may."""
@@ -161,8 +167,8 @@ class Held:
         backend = self.wants[self.first].backend
         _offsets.heard(backend, busy)
         if self.since is None:
-            arrived = _offsets.at(backend, self.arrived)
-            self.since = next(when for when in (self.waited.since, arrived, busy.server_time) if when is not None)
+            since = self.waits_since(backend)
+            self.since = busy.server_time if since is None else since
         bound = self.wants[self.first].spec.max_wait
         if bound is not None:
             self.until = min(self.until, busy.asked_at + bound - (busy.server_time - self.since))

@@ -20,7 +20,7 @@ from tasklocks.celery.admission.table import LOST, Table
 from tasklocks.leases import Lease
 from tasklocks.types import Grant
 
-__all__ = ["FarLoans", "Loans", "NearLease", "NearLoans"]
+__all__ = ["FarLease", "FarLoans", "Loans", "NearLease", "NearLoans"]
 
 _ROOM = 256  # indices that stay free for leases which are being asked for
 
@@ -118,7 +118,7 @@ class NearLoans:
                 self._errands.give_back(lease)
 
 
-class _Loaned(Lease):
+class FarLease(Lease):
     """A lease whose deadline stands in the table."""
 
     __slots__ = ("_table", "index", "lent_at", "serial")
@@ -174,7 +174,7 @@ class FarLoans:
         self._table = table
         self._errands = errands
         self._told = told
-        self._loans: dict[str, dict[int, _Loaned]] = {}
+        self._loans: dict[str, dict[int, FarLease]] = {}
 
     def __len__(self) -> int:
         return len(self._loans)
@@ -186,7 +186,7 @@ class FarLoans:
 
     def lease(self, want: Want, grant: Grant) -> Lease:
         """See `Loans.lease`."""
-        return _Loaned(self._table, want, grant, self._lost)
+        return FarLease(self._table, want, grant, self._lost)
 
     def lend(self, held: Held, leases: Sequence[Any]) -> list[Any]:
         """See `Loans.lend`."""
@@ -244,10 +244,10 @@ class FarLoans:
 
     def _lost(self, lease: Lease) -> None:
         """Let `LeaseLost` rise in the body (called by the renewal)."""
-        if isinstance(lease, _Loaned) and lease.user:
+        if isinstance(lease, FarLease) and lease.user:
             with suppress(ProcessLookupError):
                 interrupt.interrupt_process(lease.user)
 
 
-def _row(lease: _Loaned) -> list[Any]:
+def _row(lease: FarLease) -> list[Any]:
     return [lease.index, lease.name, lease.serial, lease.permits, lease.grant.ttl, lease.fencing_token]

@@ -67,6 +67,11 @@ class AdmissionStep(bootsteps.StartStopStep):
         if self._door is not None:
             self._door.close()
 
+    def all_held(self) -> Sequence[Held]:
+        """Return what is held, oldest first (called where Celery answers remote control)."""
+        held: Sequence[Held] = self._turns.read(lambda: list(self.desk.lines))
+        return held
+
     def _loans(self) -> Loans:
         if Lender.table is None:
             Lender.near = NearLoans(self._errands)
