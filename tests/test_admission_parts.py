@@ -127,3 +127,11 @@ def test_what_is_left_after_the_inbox_was_shut_is_refused():
     assert inbox.put(3)
     assert os.read(inbox.reader, 10)
     assert inbox.take() == [3]
+
+
+def test_a_message_that_waited_before_it_came_says_since_when_from_its_first_question_on():
+    message = held("a")
+    spec = SimpleNamespace(permits=1, capacity_now=lambda *_: 1)
+    message.wants = [Want(spec, connect("memory://parts"), "a", 30.0)]
+    message.waited = Waited(2, since=1000.0)
+    assert message.asks_for(message.wants[0], "owner").since == 1000.0

@@ -504,6 +504,11 @@ def test_nonsense_in_the_header_counts_as_nothing(slots):
     assert read({"tasklocks": {"times": 1, "since": None, "slots": slots}}) == Waited(1)
 
 
+@pytest.mark.parametrize("since", ["x", [7], float("nan"), float("inf")])
+def test_nonsense_about_the_wait_counts_as_nothing(since):
+    assert read({"tasklocks": {"times": 1, "since": since}}) == Waited(1)
+
+
 # Tasks that come late.
 
 

@@ -67,7 +67,7 @@ def read(headers: Any) -> Waited:
     times, since = found.get("times"), found.get("since")
     return Waited(
         times if isinstance(times, int) and times > 0 else 0,
-        float(since) if isinstance(since, (int, float)) else None,
+        float(since) if isinstance(since, (int, float)) and math.isfinite(since) else None,
         _slots(found.get("slots")),
     )
 

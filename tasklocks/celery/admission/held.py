@@ -153,9 +153,8 @@ class Held:
 
     def waits_since(self, backend: Backend) -> float | None:
         """Return since when it waits, on a backend's clock; None: nothing is known of that clock."""
-        # Who came with a time in its header says it from its first question on: a place keeps the time it was taken with.
-        known = (self.since, self.waited.since)
-        said = next((when for when in known if when is not None), None)
+        # What its header says counts from the first question on: a place keeps the time with which it was taken.
+        said = self.waited.since if self.since is None else self.since
         return _offsets.at(backend, self.arrived) if said is None else said
 
     def heard(self, busy: Busy | None) -> None:
