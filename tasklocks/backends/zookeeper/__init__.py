@@ -3,7 +3,8 @@
 Does not guarantee: leases whose end is judged by one clock. It is the leader's, which stamps every write; the next
 leader has another one. So a lease that was stamped before a change of leader and is not renewed gets five seconds more,
 and clocks of servers that are further apart than that can end it too early; its token is refused then, where tokens are
-checked. A reader at a server that lags behind may be told of permits that have just come free a little late.
+checked. A reader at a server that lags behind may be told of permits that have just come free a little late. A place in
+line is that of the first asking, whatever `AcquireRequest.since` says: see below, nobody can get in front of a waiter.
 
 How a limit is laid out (`nodes` reads and writes the names):
 
