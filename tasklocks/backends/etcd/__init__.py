@@ -3,10 +3,10 @@
 Does not guarantee: how long the lease of another process lasts is known to etcd only, so `Holder.expires_in` and
 `Busy.retry_after` say the most that it can be. Who comes back by itself (`Place.address` is None) is counted by the
 wall clocks of workers, and so is `Holder.since`. A place in line is that of the first asking, whatever
-`AcquireRequest.since` says: to put somebody in front of others would break what follows here. When etcd elects another leader, leases last for their full time
-from then on, so a dead holder's permits come back later. An etcd leader that stood still can end leases that are kept
-alive (etcd issue 15247, closed in 3.4.31 and 3.5.13). A lock protects nothing outside etcd by itself; the fencing token
-does.
+`AcquireRequest.since` says: to put somebody in front of others would break what follows here. When etcd elects another
+leader, leases last for their full time from then on, so a dead holder's permits come back later. An etcd leader that
+stood still can end leases that are kept alive (etcd issue 15247, closed in 3.4.31 and 3.5.13). A lock protects nothing
+outside etcd by itself; the fencing token does.
 
 **The line is the state.** Each holder and each listening waiter is one key; the order is that in which keys were
 created. Who holds permits is not written anywhere: an entry holds as soon as it and all in front of it fit into the
