@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import admission, contended, decision, growth, handoff, herd, rates, renewal, uncontended
+from benchmarks import admission, contended, decision, growth, handoff, herd, listing, rates, renewal, uncontended
 from benchmarks.plan import Plan, Scale
 from benchmarks.tables import Column
 
@@ -152,6 +152,17 @@ MEASURES: Mapping[str, Measure] = {
             Column("messages", "messages a task", ".2f"),
             Column("tau", "Kendall tau", ".3f"),
             Column("most", "most at once", "d"),
+        ),
+    ),
+    "ls": Measure(
+        "A list of all limits that are held",
+        listing.measure,
+        (
+            Column("store", "store"),
+            Column("limits", "limits", "d"),
+            Column("seconds", "seconds", ".1f"),
+            Column("longest_ms", "longest PING of another meanwhile, ms", ".1f"),
+            Column("longest_alone_ms", "and before, ms", ".1f"),
         ),
     ),
 }

@@ -31,6 +31,7 @@ class Scale:
         rate_seconds: for which a rate limit is asked as fast as can be; whole seconds.
         tasks: how many wait for one limit in workers.
         hold: seconds for which each of them holds it.
+        listed: how many limits a list has.
         ways: how many ways without admission are measured beside it.
     """
 
@@ -44,6 +45,7 @@ class Scale:
     rate_seconds: float
     tasks: int
     hold: float
+    listed: int
     ways: int
 
 
@@ -58,6 +60,7 @@ FULL = Scale(
     rate_seconds=30.0,
     tasks=1000,
     hold=0.05,
+    listed=100_000,
     ways=4,
 )
 QUICK = Scale(
@@ -70,6 +73,7 @@ QUICK = Scale(
     permits=12,
     tasks=6,
     hold=0.01,
+    listed=300,
     ways=1,
     rate_seconds=1.0,
 )

@@ -181,4 +181,18 @@ TARGETS = (
     *_admitted("mutex, 2 x 2 processes", efficiency=0.9, executions=1.02, messages=1.05, tau=0.99),
     *_admitted("semaphore of 10, 2 x 8 threads", efficiency=0.9),
     *_admitted("free tasks among as many that wait", efficiency=0.95),
+    Target(
+        "redis, `tasklocks ls` over 100 000 held limits: seconds",
+        "ls",
+        _value("seconds", limits=100_000),
+        operator.lt,
+        5,
+    ),
+    Target(
+        "redis, the same: longest PING of another client meanwhile, ms",
+        "ls",
+        _value("longest_ms", limits=100_000),
+        operator.lt,
+        50,
+    ),
 )

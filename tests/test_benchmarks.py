@@ -28,11 +28,12 @@ FIGURES = {
     "handoff": {"p50_ms", "p99_ms"},
     "herd": {"permits", "waiters", "requests", "messages", "kilobytes"},
     "admission": {"scenario", "way", "efficiency"},
+    "ls": {"limits", "seconds", "longest_ms", "longest_alone_ms"},
     "renewal": {"leases", "threads", "trips_per_second"},
     "rates": {"asking", "admitted", "share", "fullest", "state"},
     "decision": {"decision", "p50_us", "times_floor", "times_bare", "times_fastest_peer", "round_trips"},
 }
-ON_SERVERS_ONLY = {"herd", "decision", "admission"}
+ON_SERVERS_ONLY = {"herd", "decision", "admission", "ls"}
 
 
 @pytest.fixture(scope="module")

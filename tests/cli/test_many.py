@@ -7,21 +7,10 @@ import time
 import pytest
 import redis
 
-from tasklocks import connect
-from tasklocks.backends.redis._scripts import ACQUIRE, micros
+from benchmarks.listing import fill
 
 MANY = 100_000
 PAGE = 200
-
-
-def fill(url: str, count: int) -> None:
-    """Hold so many limits, quicker than one by one."""
-    backend = connect(url)
-    for start in range(0, count, 500):
-        numbers = range(start, min(start + 500, count))
-        wishes = [(f"import-{n}", f"task-{n}:x", 1, 1, micros(600), f'{{"id":"task-{n}"}}', "", 0, "") for n in numbers]
-        backend._calls().run_all([backend._call(ACQUIRE, *wish) for wish in wishes])
-    backend.close()
 
 
 def test_no_command_of_a_list_looks_at_more_than_a_page(redis_server, at):
