@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime
@@ -309,6 +309,11 @@ def held_leases() -> tuple[Lease, ...]:
     """Return all leases held here, outermost first."""
     # A released one can be left in a context that was copied, or whose `with` was struck by an exception.
     return tuple(lease for lease in _held.get() if not lease.released)
+
+
+def hold_in_order(leases: Sequence[Lease]) -> None:
+    """Let leases that are held here count as taken in this order, outermost first."""
+    _held.set((*(lease for lease in _held.get() if lease not in leases), *leases))
 
 
 def entered_leases() -> tuple[Lease, ...]:

@@ -32,6 +32,8 @@ _PATIENCE = WAITER_TTL  # seconds of an unreachable backend that a wait survives
 _logger = logging.getLogger("tasklocks")
 _warned: set[tuple[str, int, int]] = set()
 
+Ask = Callable[[AcquireRequest], Grant | Busy]
+
 
 def take(
     backend: Backend,
@@ -41,6 +43,7 @@ def take(
     timeout: float | None,
     source: Source | None = None,
     waited: float = 0.0,
+    ask: Ask | None = None,
 ) -> Lease:
     """Return `hold` of what `acquire` returns; raises as `acquire` does.
 
@@ -51,12 +54,13 @@ def take(
         timeout: seconds, see `acquire`.
         source: knows what news of it is about; None: there is none.
         waited: seconds that the caller has waited before.
+        ask: see `acquire`.
     """
     try:
         if watched[0] and source is not None:
-            lease = _take_watched(backend, request, hold, timeout=timeout, source=source, waited=waited)
+            lease = _take_watched(backend, request, hold, timeout=timeout, source=source, waited=waited, ask=ask)
         else:
-            lease = hold(acquire(backend, request, timeout=timeout))
+            lease = hold(acquire(backend, request, timeout=timeout, ask=ask))
         lease.source = source
         return lease  # noqa: TRY300 - what strikes here must find its handler
     except TaskLocksError:
@@ -76,6 +80,7 @@ def _take_watched(
     timeout: float | None,
     source: Source,
     waited: float,
+    ask: Ask | None,
 ) -> Lease:
     began = clock.now()
     told: list[Busy] = []
@@ -86,7 +91,7 @@ def _take_watched(
         told[:] = [busy]
         return True
 
-    lease = hold(acquire(backend, request, timeout=timeout, go_on=waits))
+    lease = hold(acquire(backend, request, timeout=timeout, go_on=waits, ask=ask))
     waited += clock.now() - began
     tell("acquired", source, request.name, request.owner, waited=waited, token=lease.fencing_token)
     return lease
@@ -98,6 +103,7 @@ def acquire(
     *,
     timeout: float | None,
     go_on: Callable[[Busy], bool] = lambda busy: True,
+    ask: Ask | None = None,
 ) -> Grant:
     """Return a lease, waiting up to `timeout` seconds in line (None: without bound, 0: not at all).
 
@@ -106,6 +112,7 @@ def acquire(
         request: what is wanted.
         timeout: seconds.
         go_on: gets each busy answer; False ends the wait. It is asked a few times within WAITER_TTL.
+        ask: asks the backend before there is a place in line; what it raises ends the wait. None: `Backend.acquire`.
 
     Raises:
         LockBusy: not free, and `timeout` is 0.
@@ -114,16 +121,18 @@ def acquire(
     """
     ledger.note(fingerprint(backend), request.name, request.owner)
     try:
-        return _acquire(backend, request, timeout, go_on)
+        return _acquire(backend, request, timeout, go_on, ask or backend.acquire)
     except BaseException:
         ledger.strike(request.owner)
         raise
 
 
-def _acquire(backend: Backend, request: AcquireRequest, timeout: float | None, go_on: Callable[[Busy], bool]) -> Grant:
+def _acquire(
+    backend: Backend, request: AcquireRequest, timeout: float | None, go_on: Callable[[Busy], bool], ask: Ask
+) -> Grant:
     began = clock.now()
     if timeout == 0 or not backend.listening:
-        answer = _ask(backend, request)
+        answer = _ask(ask, request)
         if isinstance(answer, Grant):
             return answer
         if timeout == 0:
@@ -159,7 +168,7 @@ def _wait_in_line(
     last: Busy | None = None
     while True:
         try:
-            answer = _ask(backend, request)
+            answer = _ask(backend.acquire, request)
         except BackendUnavailable:
             # A restart passes; a caller that may wait need not see it.
             if clock.now() >= min(deadline, answered + _PATIENCE):
@@ -176,8 +185,8 @@ def _wait_in_line(
             return pushed
 
 
-def _ask(backend: Backend, request: AcquireRequest) -> Grant | Busy:
-    answer = backend.acquire(request)
+def _ask(ask: Ask, request: AcquireRequest) -> Grant | Busy:
+    answer = ask(request)
     if answer.capacity_was is not None:
         warn_of_capacity(request.name, answer.capacity_was, request.capacity)
     return answer

@@ -6,35 +6,49 @@ A backend that does not answer counts as busy: the body never runs without its l
 from __future__ import annotations
 
 import dataclasses
-import logging
 import secrets
+from collections.abc import Sequence
 
 from tasklocks import clock, waiting
-from tasklocks.backends import Backend
+from tasklocks.backends import Backend, fingerprint
 from tasklocks.backoff import check_countdown, seconds_away
 from tasklocks.celery.calls import Call, Kind
 from tasklocks.celery.conf import Settings
 from tasklocks.celery.interrupt import Interruptible
 from tasklocks.celery.policy import Away, called, patience, patiently, refuse, send_away
+from tasklocks.celery.slots import take_slots
 from tasklocks.celery.spec import LockSpec
+from tasklocks.celery.starts import RefusedError, Starts
 from tasklocks.celery.subject import about_call, waited_since
+from tasklocks.celery.together import StartsLaterError, asking
+from tasklocks.celery.work import Work
 from tasklocks.describe import busy_text
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy, LockTimeout
 from tasklocks.leases import Lease, held_leases
 from tasklocks.news import About, tell, watched
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
-__all__ = ["Attempt", "attempt_of", "shares", "take"]
+__all__ = ["Attempt", "attempt_of", "in_one_order", "shares", "take"]
 
 _KEEP_PLACE = 600.0  # seconds that a task which was sent away keeps its place; longer than the longest countdown
 _UNSENT_WAIT = 5.0  # seconds in line between two attempts to publish
 
-_logger = logging.getLogger("tasklocks")
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:
-    """One lock of one call, about to be taken."""
+    """One lock of one call, about to be taken.
+
+    Attributes:
+        call: the call.
+        spec: what the decorator says of the lock.
+        settings: the app's.
+        backend: where the lock lives.
+        request: what to ask for.
+        run: is told when the lease is lost.
+        starts: what the call has of its rates.
+        number: which of the call's locks it is, counted from the outermost.
+        last: no other lock follows, so this one can be taken together with the starts.
+    """
 
     call: Call
     spec: LockSpec
@@ -42,6 +56,9 @@ class Attempt:
     backend: Backend
     request: AcquireRequest
     run: Interruptible
+    starts: Starts
+    number: int
+    last: bool
 
     @property
     def where(self) -> str:
@@ -52,7 +69,8 @@ class Attempt:
         """Return the lease; raises as `waiting.take` does."""
         request = dataclasses.replace(self.request, place=place)
         waited = waited_since(self.call.waited.since)
-        return waiting.take(self.backend, request, self._lease, timeout=timeout, source=self, waited=waited)
+        ask = asking(self.starts, self.backend) if self.last and timeout == 0 else None
+        return waiting.take(self.backend, request, self._lease, timeout=timeout, source=self, waited=waited, ask=ask)
 
     def about(self, limit: str, owner: str) -> About:
         """Return what news of it is about (called by `tasklocks.news`)."""
@@ -66,13 +84,26 @@ class Attempt:
         return Lease(self.backend, grant, max_hold=self.spec.max_hold, at_least=self.spec.at_least, on_lost=told)
 
 
-def attempt_of(call: Call, spec: LockSpec, settings: Settings, name: str, run: Interruptible) -> Attempt:
+def in_one_order(locks: Sequence[LockSpec], settings: Settings, work: Work) -> list[tuple[int, LockSpec, str]]:
+    """Return the locks with numbers and names, in an order that all calls agree on: no two wait for each other."""
+
+    def place(each: tuple[int, LockSpec, str]) -> tuple[str, str]:
+        return fingerprint(settings.backend(each[1].backend, each[1].where)), each[2]
+
+    named = [(number, spec, spec.key(work.key_args, work.kwargs)) for number, spec in enumerate(locks)]
+    return sorted(named, key=place)
+
+
+def attempt_of(
+    spec: LockSpec, settings: Settings, name: str, run: Interruptible, starts: Starts, *, number: int, last: bool
+) -> Attempt:
     """Return the attempt of this delivery; nobody else has its owner."""
+    call = starts.call
     owner = f"{call.id or 'direct'}:{secrets.token_hex(6)}"
     ttl = settings.ttl if spec.ttl is None else spec.ttl
     backend = settings.backend(spec.backend, spec.where)
     request = AcquireRequest(name, owner, spec.permits, spec.capacity_now(backend, name), ttl, info=call.info())
-    return Attempt(call, spec, settings, backend, request, run)
+    return Attempt(call, spec, settings, backend, request, run, starts, number, last)
 
 
 def shares(attempt: Attempt) -> bool:
@@ -81,7 +112,19 @@ def shares(attempt: Attempt) -> bool:
 
 
 def take(attempt: Attempt) -> Lease | None:
-    """Return the lease; None if the limit is busy and the call is to be skipped."""
+    """Return the lease; None if a limit is busy and the call is to be skipped."""
+    try:
+        return _take(attempt)
+    except RefusedError as refusal:
+        refuse(attempt.call, refusal.wish.spec, refusal.busy)
+        return None
+    except StartsLaterError:
+        pass
+    # This sends the task away. Only where that cannot be it returns, when the start has come.
+    return _take(attempt) if take_slots(attempt.starts) else None
+
+
+def _take(attempt: Attempt) -> Lease | None:
     own = _own(attempt)
     if own and sum(lease.permits for lease in own) + attempt.request.permits > attempt.request.capacity:
         _refuse_for_its_own(attempt)
@@ -147,7 +190,10 @@ def _send_away(attempt: Attempt, busy: Busy | None, reason: LockBusy) -> Lease:
     since = waited.since if waited.since is not None or busy is None else busy.server_time
     ends = clock.now() + _time_left(attempt, busy, since)
     countdown = min(_countdown(attempt, busy), ends - clock.now())
-    waited = dataclasses.replace(waited, times=waited.times + 1, since=since)
+    if busy is not None:
+        attempt.starts.give_back(used_at=busy.server_time + countdown)
+    slots = tuple(attempt.starts.booked.values())
+    waited = dataclasses.replace(waited, times=waited.times + 1, since=since, slots=slots)
     if watched[0] and busy is not None:
         _tell_waiting(attempt, busy, reason)
     away = Away(attempt.where, lambda: countdown, waited, LockBusy(f"waiting: {reason}", name=reason.name, busy=busy))

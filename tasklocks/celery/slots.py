@@ -14,16 +14,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
 
 from tasklocks import clock
 from tasklocks.backoff import when_unreachable
 from tasklocks.celery.calls import Call, Kind
 from tasklocks.celery.policy import Away, called, patience, patiently, refuse, send_away
+from tasklocks.celery.starts import RefusedError, Starts, refused
 from tasklocks.celery.subject import about_call
 from tasklocks.celery.waited import Booked, Waited
 from tasklocks.celery.wish import Wish
-from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy, LockTimeout
+from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy
 from tasklocks.news import tell, watched
 from tasklocks.types import Refused, Slot
 
@@ -37,14 +37,13 @@ _UNSENT_WAIT = 5.0  # seconds between two attempts to publish
 
 _logger = logging.getLogger("tasklocks")
 
-Bookings = dict[str, Booked]
-"""The starts that a call has reserved so far, by the names of the limits."""
-
 _STRICTEST = ("raise", "retry", "run")
 
 
-def take_slots(call: Call, wishes: Sequence[Wish]) -> bool:
+def take_slots(starts: Starts) -> bool:
     """Return True once all that is wished may start; False if one has no start now and the call is to be skipped.
+
+    What is reserved already is kept, what is missing is reserved.
 
     Raises:
         Retry: the task was sent again (in a worker only).
@@ -52,45 +51,27 @@ def take_slots(call: Call, wishes: Sequence[Wish]) -> bool:
         LockTimeout: a start is not free within `max_wait`; nothing is reserved.
         BackendUnavailable: a backend does not answer, and the limit says that this is an error.
     """
-    if not wishes:
+    if not starts.wishes:
         return True
-    bookings = {each.name: each for each in call.waited.slots}
-    due: dict[str, float] = {}
     try:
-        for together in _groups(wishes):
-            due |= _due(call, together, bookings)
-    except _RefusedError as refused:
-        refuse(call, refused.wish.spec, refused.busy)
+        for together in starts.missing():
+            starts.due |= _due(starts.call, together, starts.booked)
+    except RefusedError as refusal:
+        refuse(starts.call, refusal.wish.spec, refusal.busy)
         return False
-    latest = max(wishes, key=lambda wish: due[wish.name])
-    _wait_until(due[latest.name], call, latest, wishes, bookings)
+    _wait_until(max(starts.wishes, key=lambda wish: starts.due[wish.name]), starts)
     if watched[0]:
-        _tell_started(call, wishes, bookings)
+        _tell_started(starts)
     return True
 
 
-def _tell_started(call: Call, wishes: Sequence[Wish], bookings: Bookings) -> None:
-    for wish in wishes:
-        waited = bookings[wish.name].slot.wait if wish.name in bookings else 0.0
-        tell("acquired", about_call(call, wish.spec, wish.name, backend=wish.backend), waited=waited)
+def _tell_started(starts: Starts) -> None:
+    for wish in starts.wishes:
+        waited = starts.booked[wish.name].slot.wait if wish.name in starts.booked else 0.0
+        tell("acquired", about_call(starts.call, wish.spec, wish.name, backend=wish.backend), waited=waited)
 
 
-class _RefusedError(Exception):
-    def __init__(self, wish: Wish, busy: LockBusy) -> None:
-        super().__init__(str(busy))
-        self.wish, self.busy = wish, busy
-
-
-def _groups(wishes: Sequence[Wish]) -> list[list[Wish]]:
-    """Return the wishes that one backend can grant together, each limit once, in one order for all calls."""
-    by_name = {wish.name: wish for wish in sorted(wishes, key=lambda wish: wish.name)}
-    groups: dict[int, list[Wish]] = {}
-    for wish in by_name.values():
-        groups.setdefault(id(wish.backend), []).append(wish)
-    return list(groups.values())
-
-
-def _due(call: Call, together: Sequence[Wish], bookings: Bookings) -> dict[str, float]:
+def _due(call: Call, together: Sequence[Wish], bookings: dict[str, Booked]) -> dict[str, float]:
     """Return when the call may start at each limit, on the local clock."""
     bounds = [patience(call, wish.spec) for wish in together]
     shortest = min((bound for bound in bounds if bound is not None), default=None)
@@ -110,7 +91,7 @@ def _due(call: Call, together: Sequence[Wish], bookings: Bookings) -> dict[str, 
         return {wish.name: until for wish in together}
 
 
-def _book(together: Sequence[Wish], bounds: Sequence[float | None], bookings: Bookings) -> dict[str, float]:
+def _book(together: Sequence[Wish], bounds: Sequence[float | None], bookings: dict[str, Booked]) -> dict[str, float]:
     """Look at what is reserved, and reserve the rest."""
     due: dict[str, float] = {}
     for wish in together:
@@ -128,25 +109,17 @@ def _reserve(missing: Sequence[tuple[Wish, float | None]]) -> Sequence[Slot]:
     """Return a start for each wish; each comes with its bound in seconds."""
     if not missing:
         return ()
-    wish, bound = missing[0]
+    wish, _ = missing[0]
     requests = [each.request(at_most) for each, at_most in missing]
     answer = wish.backend.reserve_all(requests) if len(requests) > 1 else wish.backend.reserve(requests[0])
     if isinstance(answer, Refused):
-        wish, bound = next((each for each in missing if each[0].name == answer.name), missing[0])
-        raise _RefusedError(wish, _refusal(answer, wish, bound))
+        raise refused(answer, missing)
     return (answer,) if isinstance(answer, Slot) else answer
 
 
-def _refusal(answer: Refused, wish: Wish, bound: float | None) -> LockBusy:
-    at = datetime.now(timezone.utc) + timedelta(seconds=answer.wait)
-    kind, told = (LockTimeout, f"may wait for {wish.spec.max_wait:g} s") if bound else (LockBusy, "does not wait")
-    return kind(
-        f"{wish}: the next start is in {answer.wait:.1f} s, about {at:%Y-%m-%d %H:%M:%S} UTC, and it {told}",
-        name=wish.name,
-    )
-
-
-def _unreachable(call: Call, wish: Wish, bookings: Bookings, down: BackendUnavailable | ConfigurationError) -> float:
+def _unreachable(
+    call: Call, wish: Wish, bookings: dict[str, Booked], down: BackendUnavailable | ConfigurationError
+) -> float:
     """Do what the limit says about a backend that does not answer; a refused password is one, too."""
     where = called(call, wish.spec)
     if wish.spec.on_backend_error == "run":
@@ -161,25 +134,26 @@ def _unreachable(call: Call, wish: Wish, bookings: Bookings, down: BackendUnavai
     return send_away(call, Away(where, lambda: until - clock.now(), waited, reason), lambda: _stay(until))
 
 
-def _wait_until(due: float, call: Call, wish: Wish, wishes: Sequence[Wish], bookings: Bookings) -> None:
-    """Wait for the start of `wish`, which is the latest of `wishes`."""
+def _wait_until(wish: Wish, starts: Starts) -> None:
+    """Wait for the start of `wish`, which is the latest."""
+    call, due = starts.call, starts.due[wish.name]
     left = due - clock.now()
-    late = any(each.late for each in bookings.values())
+    late = any(each.late for each in starts.booked.values())
     if left <= (_SHORT_LATE if late else SHORT):
         clock.pause(max(left, 0.0))
         return
     if watched[0]:
         tell("waiting", about_call(call, wish.spec, wish.name, backend=wish.backend), reason=f"starts in {left:.1f} s")
     if call.kind is not Kind.BODY or wish.spec.on_busy == "wait":
-        _wait_in_place(left, wishes, bookings)
+        _wait_in_place(left, starts.wishes, starts.booked)
     else:
         reason = LockBusy(f"waiting: {wish}: starts in {left:.1f} s", name=wish.name)
-        waited = Waited(slots=tuple(bookings.values()))
+        waited = Waited(slots=tuple(starts.booked.values()))
         away = Away(called(call, wish.spec), lambda: due - clock.now(), waited, reason)
         send_away(call, away, lambda: _stay(due))
 
 
-def _wait_in_place(left: float, wishes: Sequence[Wish], bookings: Bookings) -> None:
+def _wait_in_place(left: float, wishes: Sequence[Wish], bookings: dict[str, Booked]) -> None:
     while left > 0:
         clock.pause(left)
         try:

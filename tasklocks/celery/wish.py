@@ -77,6 +77,17 @@ class Wish:
 
         return self.backend.update(self.name, change)
 
+    def give_back(self, booked: Booked) -> bool:
+        """Let others have a start, if that is exact; return whether it was."""
+
+        def change(text: str, now: float) -> tuple[str, float, bool]:
+            state = RateState.read(text)
+            if booked.late or not state.give_back(self.paces, self.cost, booked.slot, now):
+                return text, 0.0, False
+            return state.written(), state.lasts(now) + RETENTION, True
+
+        return self.backend.update(self.name, change)
+
     def left(self, booked: Booked) -> float:
         """Return the seconds until a reserved start, with the pauses since; 0.0: none."""
         return ratelimit.slot_left(self.backend, self.name, self.paces, booked.slot)
