@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasklocks.celery import admission as _admission  # noqa: F401 - connects the holding of messages
 from tasklocks.celery import early as _early  # noqa: F401 - connects the reservation of starts on arrival
+from tasklocks.celery import events as _events  # noqa: F401 - connects the sending of events
 from tasklocks.celery import fetch as _fetch  # noqa: F401 - connects what fetches tasks that wait long
 from tasklocks.celery import runs as _runs  # noqa: F401 - connects the end of runs that must not overlap
 from tasklocks.celery import watch as _watch  # noqa: F401 - connects the watch over the pool

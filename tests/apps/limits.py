@@ -13,7 +13,7 @@ from typing import Any
 from celery import shared_task, signals
 from kombu import Exchange, Queue
 
-from tasklocks import LeaseLost, LockedTask, current_lease, locked
+from tasklocks import LeaseLost, LockedTask, current_lease, locked, news
 from tests.apps import make_app
 from tests.apps.record import note, section
 
@@ -261,6 +261,12 @@ def late_until(limit: str, gate: str) -> int:
 @locked("{limit}")
 def until(limit: str, gate: str) -> int:
     return _until(limit, gate)
+
+
+@app.task
+def is_watched() -> bool:
+    """Tell what this process sees of whether somebody wants to hear of limits."""
+    return bool(news.watched[0])
 
 
 @app.task

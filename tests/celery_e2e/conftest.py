@@ -26,7 +26,6 @@ _ID = "broker={0[0]}-locks={0[1]}".format
 POOLS = ["prefork", "threads", "solo", "gevent"]
 
 
-
 def in_files(folder: Path) -> dict[str, Any]:
     """Return the settings of a broker that is a folder: Celery's loop waits for it and cannot be woken."""
     options = {f"data_folder_{way}": str(folder) for way in ("in", "out")}
@@ -119,7 +118,7 @@ def stage(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pyte
     broker, locks = request.param
     folder = tmp_path_factory.mktemp("stage")
     options = {"locks": new_locks(locks, folder, redis_url), "args": ["-E"], "concurrency": 4}
-    with make_stage(broker_of(request, broker), redis_url, folder, **options) as made, _capturing(made):
+    with make_stage(broker_of(request, broker), redis_url, folder, **options) as made, capturing(made):
         yield made
 
 
@@ -171,7 +170,7 @@ def make_stage(
 
 
 @contextmanager
-def _capturing(stage: Stage) -> Iterator[None]:
+def capturing(stage: Stage) -> Iterator[None]:
     """Collect the worker's events with a receiver of Celery's own."""
     with stage.worker.app.connection_for_read() as connection:
         receiver = stage.worker.app.events.Receiver(connection, handlers={"*": stage.events.append})
