@@ -19,6 +19,7 @@ MINUTES = 5.0
 
 _KEPT = MINUTES * 60
 _SPANS = 300
+_LIMITS = 1000
 _SEEN = 100  # holders and waiters of one limit whose spans are kept
 
 Sample = tuple[float, int, int, int]
@@ -74,6 +75,7 @@ class History:
 
     def __init__(self) -> None:
         self._pasts: dict[str, Past] = {}
+        self._wanted: dict[str, float] = {}  # when each was last wanted; the longest ago first
         self._at = 0.0
 
     def past(self, name: str) -> Past:
@@ -86,9 +88,16 @@ class History:
             self._pasts.setdefault(state.name, Past()).add(at, self._at, state)
         self._at = at
 
-    def keep(self, names: Collection[str]) -> None:
-        """Forget all other limits."""
-        self._pasts = {name: past for name, past in self._pasts.items() if name in names}
+    def keep(self, names: Collection[str], at: float) -> Collection[str]:
+        """Return whose past is to be kept: of these, and for some minutes of those that were among them before."""
+        for name in names:
+            self._wanted.pop(name, None)
+            self._wanted[name] = at
+        over = [name for name, wanted in self._wanted.items() if wanted < at - _KEPT]
+        for name in (*over, *islice(self._wanted, len(over), max(len(over), len(self._wanted) - _LIMITS))):
+            del self._wanted[name]
+            self._pasts.pop(name, None)
+        return self._wanted.keys()
 
     def gap(self) -> None:
         """From the last look until the next one nobody knows anything."""
@@ -98,6 +107,7 @@ class History:
     def clear(self) -> None:
         """Forget everything."""
         self._pasts.clear()
+        self._wanted.clear()
 
 
 _Seen = tuple[str, str, str, int, float]

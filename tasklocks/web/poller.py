@@ -159,8 +159,7 @@ class Poller:
             listed = {state.name for state in most_troubled(seen, _REMEMBERED)}.union(
                 *(v.listed for v in self._viewers)
             )
-            self.history.keep(listed | self._opened())
-            self.history.add(seen.at, map(seen.limit, listed | self._opened()))
+            self.history.add(seen.at, map(seen.limit, self.history.keep(listed | self._opened(), seen.at)))
             return seen
         opened = self._opened()
         seen = await self._read(lambda: refreshed(self.backend, before, opened)) if opened else before
