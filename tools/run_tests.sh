@@ -46,7 +46,9 @@ for server in redis rabbitmq mongodb etcd zookeeper; do
 done
 # Where it may not be installed its tests are skipped, and fail in CI.
 [ -n "${TASKLOCKS_TEST_POSTGRESQL_URL:-}" ] || install_server postgresql || true
-# So are those of completion without the shells.
+# So are those of pages without the browser,
+command -v chromium >/dev/null || tools/apt_install.sh chromium || true
+# and those of completion without the shells.
 { command -v zsh && command -v fish; } >/dev/null || tools/apt_install.sh zsh fish || true
 
 # Most of the time tests wait, so several processes test side by side. Not on a Redis of yours, which may have too few

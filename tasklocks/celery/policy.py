@@ -110,7 +110,8 @@ def send_away(call: Call, away: Away, stay: Callable[[], T | None]) -> T:
             # The message may be acknowledged already: raising now would lose the task. So it stays and stands in line.
             _logger.warning("%s waits here: it could not be sent again", away.where, exc_info=True)
         else:
-            raise Retry(exc=away.reason, when=countdown, sig=sent)
+            # The way here is no part of the reason, and would be sent and kept with it.
+            raise Retry(exc=away.reason, when=countdown, sig=sent) from None
         stayed = stay()
         if stayed is not None:
             return stayed
