@@ -48,6 +48,24 @@ def test_no_more_stand_than_there_are_places():
     assert lines.next_to_stand(3, now=0) == [messages[3]]
 
 
+def test_those_who_stand_in_vain_make_room_for_a_limit_that_nobody_asks_for_yet():
+    deep = [held("a") for _ in range(2)]
+    head = held("b")
+    lines = lines_of(*deep, head)
+    for each in [*deep, head]:
+        lines.stand(each)
+    assert not lines.in_the_way(3, now=0)
+    newcomer = held("c")
+    lines.add(newcomer)
+    assert not lines.in_the_way(4, now=0)
+    assert not lines.in_the_way(3, now=0)
+    for each in [*deep, head]:
+        each.answered = True
+    assert lines.in_the_way(3, now=0) == [deep[1]]
+    newcomer.looks_at = 10
+    assert not lines.in_the_way(3, now=0)
+
+
 def test_a_backend_that_keeps_silent_holds_up_its_own_limits_only():
     here, elsewhere = held("a"), held("b")
     elsewhere.wants = [Want(SimpleNamespace(), connect("memory://elsewhere"), "b", 30.0)]

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,19 @@ def test_free_tasks_pass_those_that_wait_and_the_prefetch_count_comes_back(stage
         assert stage.record.count("begin", limit) == 0
     assert [result.get(timeout=60) for result in waiting] == ["ran"] * 40
     assert eventually(lambda: prefetch_counts(stage) == before, within=10), (before, prefetch_counts(stage))
+
+
+def test_a_free_limit_is_reached_however_many_busy_ones_came_before(stage, limit):
+    busy = [f"{limit}-{number}" for number in range(6)]
+    with ExitStack() as held:
+        for each in busy:
+            held.enter_context(stage.held(each))
+        waiting = [stage.tasks.early.delay(each) for each in busy[:1] * 6 + busy]
+        for each in waiting:
+            stage.wait_for("message", each.id)
+        assert stage.tasks.early.delay(limit).get(timeout=10) == "ran"
+        assert stage.record.count("begin", limit) == 1
+    assert [each.get(timeout=30) for each in waiting] == ["ran"] * 12
 
 
 def prefetch_counts(stage: Stage) -> list[int]:
