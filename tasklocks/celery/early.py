@@ -24,12 +24,12 @@ from celery.worker import state
 
 from tasklocks import clock
 from tasklocks.celery.arrived import as_in_pool
+from tasklocks.celery.back import put_back
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.inbox import Inbox
-from tasklocks.celery.later import forward
 from tasklocks.celery.marks import limits_of
 from tasklocks.celery.rate_spec import RateSpec
-from tasklocks.celery.routes import delays_natively, home_of
+from tasklocks.celery.routes import delays_natively
 from tasklocks.celery.slots import SHORT
 from tasklocks.celery.waited import HEADER, Booked, Waited, written
 from tasklocks.celery.wish import wish_of
@@ -193,19 +193,8 @@ class Desk:
 
     def _sent_back(self, request: Any, wait: float) -> bool:
         """Put the message into the broker again, due at its start; False: it has to be held."""
-        home = home_of(self._app, request.delivery_info["exchange"] or "", request.delivery_info["routing_key"] or "")
-        if home is None or self._app.amqp.queues[home].exchange.type == "fanout":
-            return False
-        due = datetime.now(timezone.utc) + timedelta(seconds=wait)
-        headers = {**request.message.headers, HEADER: request.request_dict[HEADER], "eta": due.isoformat()}
         bound = settings_of(self._app).max_countdown
-        try:
-            with self._app.producer_or_acquire() as producer:
-                forward(producer, request.message, headers, home, bound)
-        except Exception as error:  # noqa: BLE001 - kombu's transports have errors of their own, each others
-            _logger.warning("%s is held here until its start, it could not be sent back: %s", request.id, error)
-            return False
-        return True
+        return put_back(self._app, request, request.request_dict[HEADER], wait, bound)
 
 
 def only_rate(task: Task) -> RateSpec | None:

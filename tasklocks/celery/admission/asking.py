@@ -34,6 +34,7 @@ class Answer:
         busy: what the backend said then.
         standing: it goes on waiting in line; this is only what it heard so far.
         error: why nothing is known; then the rest says nothing.
+        sent: whether it went back to the broker, if that was asked for; then the rest says nothing.
     """
 
     held: Held
@@ -43,6 +44,7 @@ class Answer:
     busy: Busy | None = None
     standing: bool = False
     error: Exception | None = None
+    sent: bool | None = None
 
 
 class Asking:

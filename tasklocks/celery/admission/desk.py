@@ -11,8 +11,8 @@ from typing import Any
 from celery.worker import state
 
 from tasklocks import clock
-from tasklocks.backends import Backend
-from tasklocks.backoff import adaptive, when_unreachable
+from tasklocks.backoff import adaptive
+from tasklocks.celery.admission.aside import Aside
 from tasklocks.celery.admission.asking import Answer, Asking
 from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.held import Held, held, locks_to_hold
@@ -20,6 +20,7 @@ from tasklocks.celery.admission.lines import Lines
 from tasklocks.celery.admission.loans import Loans
 from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.admission.room import Room
+from tasklocks.celery.admission.silent import Silent
 from tasklocks.celery.admission.telling import tell_admitted, tell_unreachable, tell_waiting
 from tasklocks.celery.calls import LEASES
 from tasklocks.celery.inbox import Inbox
@@ -31,7 +32,6 @@ from tasklocks.types import Busy
 __all__ = ["Desk", "return_to_broker"]
 
 _LOOK_AGAIN = 3.0  # seconds between two looks of one that does not listen, at the most
-_PAUSE = 5.0  # seconds for which a backend is left alone that does not answer, at the most
 _IDLE = 1.0  # seconds that a task may have leases before it begins
 _HOPELESS = 5.0  # seconds of a full pool after which others get what this worker would not have fetched yet by itself
 _AT_ONCE = 20  # messages that go back to the broker in one go; the loop has other things to do
@@ -62,9 +62,10 @@ class Desk:
         self._longest = longest
         self._asking = Asking(loans.lease, inbox.put)
         self._locks: dict[str, Sequence[LockSpec]] = {}
-        self._silent: dict[Backend, tuple[int, float]] = {}
+        self._silent = Silent()
         self.lines = Lines()
         self.prefetch = Prefetch()
+        self._aside = Aside(room, self.lines, self.prefetch, inbox.put, most)
 
     def received(self, request: Any) -> None:
         """Hold the message of a locked task, pass on any other (stands where Celery gives a task to its pool)."""
@@ -75,8 +76,8 @@ class Desk:
             return
         # A task that waits counts neither for the autoscaler nor as a place of the pool that is taken.
         state.reserved_requests.discard(request)
-        kept.prefetched = self._room.has_place() and self.prefetch.raise_()
         self.lines.add(kept)
+        self._aside.add(kept)
         self._let_stand()
         if not kept.standing:
             tell_waiting(kept)
@@ -92,11 +93,12 @@ class Desk:
         """See to what comes with time: a few times a second."""
         now = clock.now()
         for each in self.lines:
+            if each.leaving:
+                continue
             if each.request.revoked():
                 self._let_go(each)
             elif each.until <= now:
                 self._to_the_body(each)
-        self._silent = {backend: known for backend, known in self._silent.items() if known[1] > now - _PAUSE}
         if not self._room.has_place():
             self._step_out()
             self._loans.take_back_idle(now - _IDLE)
@@ -106,10 +108,11 @@ class Desk:
 
     def clear(self) -> Sequence[Held]:
         """Hold nothing any more; return what was held, oldest first."""
+        self._aside.finish()
+        self.rest()
         left = list(self.lines)
         for each in left:
             self._let_go(each)
-        self.rest()
         self.give_up()
         return left
 
@@ -117,7 +120,9 @@ class Desk:
         """Stand in no line and hear nothing, until the inbox is opened again."""
         self._step_out()
         for message in self._inbox.shut():
-            if message is not None:
+            if message is not None and message.sent is not None:
+                self._sent(message.held, message.sent)
+            elif message is not None:
                 self._give_back(message.leases)
 
     def give_up(self) -> None:
@@ -127,11 +132,12 @@ class Desk:
     def close(self) -> None:
         """End the threads that ask."""
         self.give_up()
+        self._aside.close()
         self._asking.close()
 
     @property
     def _has_space(self) -> bool:
-        return len(self.lines) < self._most and not self._loans.full and self.prefetch.has_space(len(self.lines))
+        return self._most > 0 and not self._loans.full and self.prefetch.has_space(len(self.lines))
 
     def sees_to(self, task: Any) -> bool:
         """Tell whether messages of that task are held here."""
@@ -154,11 +160,15 @@ class Desk:
         if not self._room.has_place():
             return
         places = self._room.places - len(self._loans)
-        now = clock.now()
-        silent = [backend for backend, (_, until) in self._silent.items() if until > now]
+        now, silent = clock.now(), self._silent.now()
+        for each in self.lines.in_the_way(places, now, silent):
+            self._leave(each)
+            if each.busy is not None:
+                self._look_later(each, each.busy)
         for each in self.lines.next_to_stand(places, now, silent):
             self.lines.stand(each)
             self._asking.ask(each, stay=not self.lines.crowded)
+        self._aside.make_way()
 
     def _step_out(self) -> None:
         """Leave every line: whoever is granted a permit here could not use it."""
@@ -189,6 +199,9 @@ class Desk:
 
     def _answered(self, answer: Answer) -> None:
         each = answer.held
+        if answer.sent is not None:
+            self._sent(each, answer.sent)
+            return
         if answer.owner != each.owner:
             self._give_back(answer.leases)
             return
@@ -204,13 +217,26 @@ class Desk:
         else:
             self._trouble(each, answer)
 
+    def _sent(self, each: Held, sent: bool) -> None:
+        """Acknowledge what went back to the broker."""
+        if not each.leaving:
+            return  # the connection that it came by is lost, so it is delivered again
+        if sent:
+            self._forget(each)
+            self._room.later(functools.partial(_acknowledge, each))
+        else:
+            self._to_the_body(each)
+
     def _wait_on(self, each: Held, answer: Answer, busy: Busy) -> None:
-        self._silent.pop(each.key[0], None)
+        self._silent.answered(each.key[0])
         each.heard(busy)
         tell_waiting(each, busy)
         if answer.first != each.first:
             self.lines.waits_for(each, answer.first)
             return
+        self._look_later(each, busy)
+
+    def _look_later(self, each: Held, busy: Busy) -> None:
         pause = adaptive(busy, 0, each.wants[each.first].spec.permits)
         each.looks_at = clock.now() + min(pause, _LOOK_AGAIN)
 
@@ -220,8 +246,7 @@ class Desk:
         if want.spec.on_backend_error == "raise" or not isinstance(answer.error, BackendUnavailable):
             self._to_the_body(each)
             return
-        failures = self._silent.get(want.backend, (0, 0.0))[0] + 1
-        self._silent[want.backend] = failures, clock.now() + min(when_unreachable(failures), _PAUSE)
+        self._silent.failed(want.backend)
         tell_unreachable(each, answer.error)
 
     def _admit(self, each: Held, leases: Sequence[Lease]) -> None:
@@ -234,6 +259,7 @@ class Desk:
         tell_admitted(each, leases)
         request.request_dict[LEASES] = self._loans.lend(each, leases)
         self._follow(request, each.owner)
+        self._aside.goes_on(each)
         self._forget(each)
         state.task_reserved(request)
         self._room.put_first(request)
@@ -270,10 +296,10 @@ class Desk:
         self._forget(each)
 
     def _forget(self, each: Held) -> None:
+        each.leaving = False
         self.lines.remove(each)
+        self._aside.remove(each)
         state.requests.pop(each.request.id, None)
-        if each.prefetched:
-            self.prefetch.lower()
 
     def _give_back(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
@@ -283,3 +309,7 @@ class Desk:
 def return_to_broker(each: Held) -> None:
     """Let the broker deliver the message again, to whomever it likes."""
     each.request.message.reject_log_error(_logger, each.request.connection_errors, requeue=True)
+
+
+def _acknowledge(each: Held) -> None:
+    each.request.message.ack_log_error(_logger, each.request.connection_errors)

@@ -96,6 +96,7 @@ class Held:
         arrived: local clock.
         first: which of its locks it waits for in line.
         standing: a thread asks for it.
+        leaving: it is being sent back to the broker.
         answered: since it stands it has heard something.
         looks_at: local clock; it does not ask again before.
         since: backend's clock; since when it waits. None: not known yet.
@@ -114,6 +115,7 @@ class Held:
     arrived: float = field(default_factory=clock.now)
     first: int = 0
     standing: bool = False
+    leaving: bool = False
     answered: bool = False
     looks_at: float = -math.inf
     since: float | None = None
@@ -185,6 +187,21 @@ class Held:
             permits=want.spec.permits,
             capacity=want.spec.capacity if isinstance(want.spec.capacity, int) else None,
         )
+
+    def waited_for(self) -> float:
+        """Return for how many seconds it has waited, in all its deliveries."""
+        since = self.since if self.since is not None else self.waited.since
+        now = _offsets.at(self.key[0], clock.now())
+        if since is None or now is None:
+            return clock.now() - self.arrived
+        return now - since
+
+    def said_later(self) -> dict[str, Any]:
+        """Return what its header says if it is sent again."""
+        since = self.since if self.since is not None else self.waited.since
+        if since is None:
+            since = _offsets.at(self.key[0], self.arrived)
+        return written(dataclasses.replace(self.waited, times=self.waited.times + 1, since=since))
 
     def tell_the_body(self) -> None:
         """Let the task's body know since when it waits: it is given to the pool without a lease."""

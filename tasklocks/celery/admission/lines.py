@@ -46,6 +46,14 @@ class Lines:
         self.add(held)
         self._lines[held.key] = dict(sorted(self._lines[held.key].items()))
 
+    def length(self, key: Key) -> int:
+        """Return how many wait for a limit."""
+        return len(self._lines.get(key, ()))
+
+    def is_first(self, held: Held) -> bool:
+        """Tell whether it is the head of its limit's line."""
+        return next(iter(self._lines[held.key])) == held.number
+
     def stand(self, held: Held) -> None:
         """Note that a thread asks for it."""
         held.standing, held.answered = True, False
@@ -77,14 +85,38 @@ class Lines:
         free = places - self.standing
         if free <= 0:
             return ()
-        lines = (line for (backend, _), line in self._lines.items() if backend not in silent)
-        front = ((depth, held) for line in lines for depth, held in _front(line, places))
-        due = [(depth, held.number, held) for depth, held in front if not held.standing and held.looks_at <= now]
+        front = ((depth, held) for line in self._asked(silent) for depth, held in _front(line, places))
+        due = [(depth, held.number, held) for depth, held in front if _may_stand(held, now)]
         return [held for _, _, held in sorted(due)[:free]]
+
+    def in_the_way(self, places: int, now: float, silent: Container[Backend] = ()) -> Sequence[Held]:
+        """Return who is to leave its line, so that a limit is asked for that may be free: the newest, heads last.
+
+        Args:
+            places: how many may stand in all.
+            now: local clock.
+            silent: backends that are not to be asked now.
+        """
+        if places > self.standing or places <= 0:
+            return ()
+        heads = (next(iter(line.values())) for line in self._asked(silent))
+        waiting = sum(_may_stand(head, now) for head in heads)
+        if not waiting:
+            return ()
+        front = ((depth, held) for line in self._lines.values() for depth, held in _front(line, places))
+        idle = [(depth, held.number, held) for depth, held in front if held.standing and held.answered]
+        return [held for _, _, held in sorted(idle, reverse=True)[:waiting]]
+
+    def _asked(self, silent: Container[Backend]) -> Iterator[dict[int, Held]]:
+        return (line for (backend, _), line in self._lines.items() if backend not in silent)
 
 
 def _front(line: dict[int, Held], places: int) -> Iterator[tuple[int, Held]]:
     return enumerate(islice(line.values(), places))
+
+
+def _may_stand(held: Held, now: float) -> bool:
+    return not held.standing and not held.leaving and held.looks_at <= now
 
 
 def _age(held: Held) -> int:

@@ -29,6 +29,15 @@ class Prefetch:
         """Tell whether one more can be held, so that others still come through."""
         return not self._fixed or held < self._qos.value // 2
 
+    def too_many(self, unraised: int, beyond: int) -> int:
+        """Return how many of the messages that wait are in the way of others.
+
+        Args:
+            unraised: for how many of them the count was not raised.
+            beyond: how many more they are than may be held; counts where the broker sends all that it has.
+        """
+        return unraised - self._least // 2 if self._least else beyond
+
     def raise_(self) -> bool:
         """Add one; tell whether that changed anything, for there may be a bound, or no count at all."""
         if self._fixed:
