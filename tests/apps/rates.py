@@ -167,6 +167,18 @@ def tangled(lock: str, first: str, second: str, tag: int) -> int:
     return tag
 
 
+@app.task(acks_late=True)
+@locked("{name}-lock", ttl=3, countdown=0.1)
+@rate_limited("{name}-pace", "20/s")
+@rate_limited("{name}-count", "10000/h", algorithm="sliding")
+def together(name: str, tag: Any = None, seconds: float = 0.0) -> Any:
+    """Its second rate holds nobody back, but knows of every start that was reserved."""
+    with section(name):
+        _ran(name, tag=tag)
+        time.sleep(seconds)
+    return tag
+
+
 @app.task(acks_late=True, reject_on_worker_lost=True)
 @rate_limited("{name}", "2/s")
 def killed_once(name: str, gate: str) -> str:
