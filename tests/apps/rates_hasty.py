@@ -8,10 +8,10 @@ import sys
 from tasklocks.celery import conf, early, fetch, later
 
 if "worker" in sys.argv:  # the tests' own process loads this, too
-    later.STAYS = fetch.STAYS = (2.0, 6.0)
-    later._LEAD = 1.0
-    conf.SHORTEST_BOUND = 3.0
-    early._SOON = 1.0
+    later.STAYS = fetch.STAYS = (1.0, 3.0)
+    later._LEAD = 0.5
+    conf.SHORTEST_BOUND = 1.5
+    early._SOON = 0.5
 
 # Anew, for each stage has settings of its own.
 sys.modules.pop("tests.apps.rates", None)

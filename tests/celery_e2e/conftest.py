@@ -15,6 +15,7 @@ import pytest
 from tasklocks import Semaphore, connect
 from tasklocks.leases import Lease
 from tests.apps.record import Record
+from tests.celery_e2e.two_workers import started_again
 from tests.conftest import empty_redis_database
 from tests.processes import eventually
 from tests.workers import Worker, worker
@@ -133,6 +134,13 @@ def deployment(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -
 def new_stage(redis_url: str, tmp_path: Path) -> Callable[..., AbstractContextManager[Stage]]:
     """Return a function that starts a worker of the test's own: `with new_stage(broker, pool="solo") as stage`."""
     return lambda broker, **options: make_stage(broker, redis_url, tmp_path, **options)
+
+
+@pytest.fixture
+def second(pair: Stage) -> Iterator[Worker]:
+    """A second worker, beside the one of the stage that a test file calls `pair`."""
+    with started_again(pair) as worker:
+        yield worker
 
 
 @pytest.fixture
