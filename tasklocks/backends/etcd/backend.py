@@ -23,10 +23,22 @@ from tasklocks.backends.etcd.renewing import renew
 from tasklocks.backends.etcd.sessions import MIN_TTL
 from tasklocks.backends.etcd.showing import holder
 from tasklocks.backends.etcd.store import Store, sorted_out
+from tasklocks.backends.etcd.together import take_all
 from tasklocks.backends.several import Slots, reserving
 from tasklocks.errors import BackendUnavailable
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Waiter
+from tasklocks.types import (
+    AcquireRequest,
+    Busy,
+    Capabilities,
+    Grant,
+    LimitState,
+    Page,
+    Refused,
+    ReserveRequest,
+    Taken,
+    Waiter,
+)
 
 __all__ = ["EtcdBackend"]
 
@@ -47,7 +59,7 @@ class EtcdBackend(ReservesByUpdate):
     """
 
     capabilities = Capabilities(
-        push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=MIN_TTL, by_since=False
+        push=True, server_clock=True, strict_order=True, multi_host=True, min_ttl=MIN_TTL, by_since=False, together=True
     )
 
     _connect: Callable[[Address], Transport] = Gateway
@@ -100,6 +112,13 @@ class EtcdBackend(ReservesByUpdate):
             return store.texts.update_all(keys, reserving(requests, RETENTION))
 
         return self._step(reserve)
+
+    def take_all(
+        self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """See `Backend.take_all`."""
+        answer = self._step(lambda store: take_all(store, request, rates, within))
+        return super().take_all(request, rates, within) if answer is None else answer
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

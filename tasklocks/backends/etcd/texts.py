@@ -9,18 +9,21 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tasklocks import clock
 from tasklocks.backends.base import Change, Changes
 from tasklocks.backends.etcd.keys import number
-from tasklocks.backends.etcd.ops import Compare, KeyValue, LeaseGoneError, Put, Range, Transport, Txn, TxnReply
+from tasklocks.backends.etcd.ops import Compare, KeyValue, LeaseGoneError, Put, Range, Rows, Transport, Txn
 from tasklocks.backends.etcd.sessions import Sessions
 
-__all__ = ["Texts", "live_text"]
+__all__ = ["FIRST_PAUSE", "Texts", "live_text", "pause_after", "unchanged"]
 
-_FIRST_PAUSE = 0.001
+FIRST_PAUSE = 0.001
+"""Seconds after which to try again if somebody was faster."""
+
 _LONGEST_PAUSE = 0.05
 _LONGEST_KEPT = 3e8  # seconds
 
@@ -46,34 +49,33 @@ class Texts:
 
     def update_all(self, keys: Sequence[bytes], change: Changes[T]) -> T:
         """Change several texts at once, as `update` does one."""
-        pause, look = _FIRST_PAUSE, tuple(Range(key) for key in keys)
+        pause, look = FIRST_PAUSE, tuple(Range(key) for key in keys)
         found = self._transport.txn(Txn((), look)).rows
         while True:
             old, now = [live_text(row.kvs) for row in found], time.time()
             new, keep, answer = change(old, now)
             if list(new) == old:
                 return answer
-            mods = [row.kvs[0].mod if row.kvs else 0 for row in found]
-            same = tuple(Compare(key, "mod", "EQUAL", mod) for key, mod in zip(keys, mods, strict=True))
-            reply = self._swapped(same, zip(keys, new, strict=True), now, keep, look)
+            with self.writing():
+                puts = self.puts(keys, new, now, keep)
+                reply = self._transport.txn(Txn(unchanged(keys, found), puts, look))
             if reply.done:
                 return answer
             found = reply.rows
-            clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = pause_after(pause)
 
-    def _swapped(
-        self,
-        same: tuple[Compare, ...],
-        texts: Iterable[tuple[bytes, str]],
-        now: float,
-        keep: float,
-        look: tuple[Range, ...],
-    ) -> TxnReply:
+    def puts(self, keys: Sequence[bytes], texts: Sequence[str], now: float, keep: float) -> tuple[Put, ...]:
+        """Return what writes the texts, to be kept for so many seconds."""
         lease = self._lease(keep)
-        puts = tuple(Put(key, json.dumps([now + keep, text]).encode(), lease) for key, text in texts)
+        return tuple(
+            Put(key, json.dumps([now + keep, text]).encode(), lease) for key, text in zip(keys, texts, strict=True)
+        )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Notice it if an etcd lease of the texts is over."""
         try:
-            return self._transport.txn(Txn(same, puts, look))
+            yield
         except LeaseGoneError:
             self._leases.clear()
             raise
@@ -87,6 +89,18 @@ class Texts:
             lease = self._sessions.once(2 * size)
             self._leases[size] = (lease, now + 2 * size)
         return lease
+
+
+def unchanged(keys: Sequence[bytes], found: Sequence[Rows]) -> tuple[Compare, ...]:
+    """Return what is true as long as the keys are as they were found."""
+    mods = [row.kvs[0].mod if row.kvs else 0 for row in found]
+    return tuple(Compare(key, "mod", "EQUAL", mod) for key, mod in zip(keys, mods, strict=True))
+
+
+def pause_after(pause: float) -> float:
+    """Stand back for a while after somebody was faster; return for how long next time."""
+    clock.pause(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter
+    return min(2 * pause, _LONGEST_PAUSE)
 
 
 def live_text(kvs: tuple[KeyValue, ...]) -> str:

@@ -57,21 +57,27 @@ class Wish:
         self.breaks, self.asked_at = self.store.transport.breaks, clock.now()
         return self.store.look(self.request.name, self.request.owner, self.request.capacity)
 
-    def enter(self, line: Line) -> Grant | Line:
-        """Take permits on condition that nobody came since `line` was read; else return the line as it is now."""
+    def enter(self, line: Line, besides: tuple[Compare, ...] = (), writing: tuple[Put, ...] = ()) -> Grant | Line:
+        """Take permits on condition that nobody came since `line` was read; else return the line as it is now.
+
+        Args:
+            line: nobody waits in it, and the permits are free.
+            besides: further conditions.
+            writing: what to write in the same step.
+        """
         session = self.store.sessions.get(self.request.ttl)
         stated = line.stating(self.request.capacity)
         changed = line.capacity.permits != stated.permits
         base, same_base = self.store.base.now()
         entry = self._entry(base, since=time.time())
-        writes: list[Op] = [Put(self.keys.entry(entry.owner), entry.written(), session.id), *self._no_longer_away()]
+        writes: list[Op] = [Put(self.keys.entry(entry.owner), entry.written(), session.id), *self.no_longer_away()]
         if changed:
             writes.append(self._stating(stated))
         unknown = (Range(self.keys.capacity), Range(self.keys.hold)) if line.revision == 0 else ()
         reads = self.store.reads(self.request.name, self.request.owner, self.request.capacity)
-        guards = (same_base, unchanged_since(self.keys, line))
+        guards = (same_base, unchanged_since(self.keys, line), *besides)
         self.asked_at = clock.now()
-        reply = self._carefully(Txn(guards, (*unknown, *writes), reads), self.request.ttl)
+        reply = self._carefully(Txn(guards, (*unknown, *writes, *writing), reads), self.request.ttl)
         if not reply.done:
             # The reason may be another one than the line: what makes tokens was raised.
             self.store.base.forget()
@@ -135,10 +141,22 @@ class Wish:
         entry = self._entry(mine.token - mine.create, since=time.time() - held)
         entry = replace(entry, permits=mine.permits, create=mine.create)
         self.asked_at = clock.now()
-        revision = claim(self.store, mine, entry, session, self._no_longer_away())
+        revision = claim(self.store, mine, entry, session, self.no_longer_away())
         if revision is None:
             return None
         return self._granted(replace(entry, mod=revision), session)
+
+    def stay_out(self, line: Line, besides: tuple[Compare, ...], writing: tuple[Put, ...]) -> bool:
+        """Write something else, if permits are as free as in `line`, and take none; return whether it was done."""
+        stated = line.stating(self.request.capacity)
+        stating = [] if line.capacity.permits == stated.permits else [self._stating(stated)]
+        writes = (*writing, *self.no_longer_away(), *stating)
+        return self.store.transport.txn(Txn((unchanged_since(self.keys, line), *besides), writes)).done
+
+    def no_longer_away(self) -> tuple[Op, ...]:
+        """Return what gives up the place of one who comes back by itself."""
+        place = self.request.place
+        return () if place is None else (Delete(self.keys.away_place(place.ticket)),)
 
     def _carefully(self, txn: Txn, lasts: float) -> TxnReply:
         """Run a transaction that makes an entry, and see to it that the entry is over in time whatever happens.
@@ -181,10 +199,6 @@ class Wish:
 
     def _stating(self, capacity: Capacity) -> Put:
         return Put(self.keys.capacity, capacity.written(), self.store.sessions.retention())
-
-    def _no_longer_away(self) -> tuple[Op, ...]:
-        place = self.request.place
-        return () if place is None else (Delete(self.keys.away_place(place.ticket)),)
 
     def _changed_from(self, permits: int) -> None:
         if permits not in (0, self.request.capacity):
