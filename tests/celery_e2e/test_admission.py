@@ -317,6 +317,17 @@ def test_while_the_backend_is_away_nothing_runs_unlocked_and_free_tasks_run_on(o
         assert stage.record.most_at_once(limit) == 1
 
 
+@on_each_broker
+def test_a_free_task_behind_more_than_a_worker_may_hold_runs_before_them(own, limit):
+    with own(tasklocks_max_held=3) as stage:
+        with stage.held(limit):
+            results = [stage.tasks.early.delay(limit) for _ in range(60)]
+            assert stage.tasks.collect.delay(7).get(timeout=30) == 7
+            assert stage.record.count("begin", limit) == 0
+        assert [each.get(timeout=60) for each in results] == ["ran"] * 60
+        assert stage.record.most_at_once(limit) == 1
+
+
 def test_more_than_a_worker_may_hold_goes_back_to_the_queue(own, limit):
     with own(tasklocks_max_held=5) as stage:
         with stage.held(limit):

@@ -21,7 +21,6 @@ from tasklocks.celery.admission.asking import Answer
 from tasklocks.celery.admission.held import Held, Key
 from tasklocks.celery.admission.lines import Lines
 from tasklocks.celery.admission.prefetch import Prefetch
-from tasklocks.celery.admission.room import Room
 from tasklocks.celery.back import put_back
 from tasklocks.celery.later import SHORTEST_BOUND
 from tasklocks.celery.routes import delays_natively
@@ -82,24 +81,28 @@ class Aside:
     """What is held, as the prefetch count sees it. Only the event loop uses it.
 
     Args:
-        room: the pool.
         lines: all that is held.
         prefetch: the prefetch count.
         tell: takes what the thread says; see `Inbox.put`.
         most: how many messages are held at the most.
+        send: puts a message back into the broker, due after so many seconds, and tells whether it could.
     """
 
     def __init__(
-        self, room: Room, lines: Lines, prefetch: Prefetch, tell: Callable[[Answer | None], bool], most: int
+        self,
+        lines: Lines,
+        prefetch: Prefetch,
+        tell: Callable[[Answer | None], bool],
+        most: int,
+        send: Callable[[Held, float], bool] | None = None,
     ) -> None:
-        self._room = room
         self._lines = lines
         self._prefetch = prefetch
         self._most = most
         self._unraised: dict[int, Held] = {}
         self._flow = Flow()
         self._flows: dict[Key, Flow] = {}
-        self._sender = _Sender(tell)
+        self._sender = _Sender(tell, send or _sent)
 
     def add(self, held: Held) -> None:
         """Count one that begins to wait."""
@@ -174,8 +177,9 @@ class Aside:
 class _Sender:
     """The thread that talks to the broker. It starts with the first batch."""
 
-    def __init__(self, tell: Callable[[Answer | None], bool]) -> None:
+    def __init__(self, tell: Callable[[Answer | None], bool], send: Callable[[Held, float], bool]) -> None:
         self._tell = tell
+        self._send = send
         self._batches: queue.SimpleQueue[Sequence[tuple[Held, float]]] = queue.SimpleQueue()
         self._idle, self._closed = threading.Event(), threading.Event()
         self._idle.set()
@@ -203,7 +207,7 @@ class _Sender:
             batch = self._batches.get()
             began = clock.now()
             for each, wait in batch:
-                self._tell(Answer(each, each.owner, sent=_sent(each, wait)))
+                self._tell(Answer(each, each.owner, sent=self._send(each, wait)))
             self._idle.set()
             self._closed.wait((_PART - 1) * (clock.now() - began))
             self.busy = False

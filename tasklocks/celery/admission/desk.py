@@ -14,6 +14,7 @@ from tasklocks import clock
 from tasklocks.backoff import adaptive
 from tasklocks.celery.admission.aside import Aside
 from tasklocks.celery.admission.asking import Answer, Asking
+from tasklocks.celery.admission.endings import acknowledge, follow, return_to_broker
 from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.held import Held, held, locks_to_hold
 from tasklocks.celery.admission.lines import Lines
@@ -29,7 +30,7 @@ from tasklocks.errors import BackendUnavailable
 from tasklocks.leases import Lease
 from tasklocks.types import Busy
 
-__all__ = ["Desk", "return_to_broker"]
+__all__ = ["Desk"]
 
 _LOOK_AGAIN = 3.0  # seconds between two looks of one that does not listen, at the most
 _IDLE = 1.0  # seconds that a task may have leases before it begins
@@ -65,7 +66,7 @@ class Desk:
         self._silent = Silent()
         self.lines = Lines()
         self.prefetch = Prefetch()
-        self._aside = Aside(room, self.lines, self.prefetch, inbox.put, most)
+        self._aside = Aside(self.lines, self.prefetch, inbox.put, most)
 
     def received(self, request: Any) -> None:
         """Hold the message of a locked task, pass on any other (stands where Celery gives a task to its pool)."""
@@ -223,7 +224,7 @@ class Desk:
             return  # the connection that it came by is lost, so it is delivered again
         if sent:
             self._forget(each)
-            self._room.later(functools.partial(_acknowledge, each))
+            self._room.later(functools.partial(acknowledge, each))
         else:
             self._to_the_body(each)
 
@@ -265,22 +266,13 @@ class Desk:
         self._room.put_first(request)
 
     def _follow(self, request: Any, owner: str) -> None:
-        """See the end of the task, if its body does not say it."""
-        on_success, on_failure = request.on_success, request.on_failure
+        """See the end of the task, if its body does not say it; one that did not begin never will."""
 
-        @functools.wraps(on_success)
-        def finished(result: Any, **options: Any) -> None:
+        def ended() -> None:
             self._loans.over(owner)
             self._inbox.put(None)
-            on_success(result, **options)
 
-        @functools.wraps(on_failure)
-        def failed(*args: Any, **options: Any) -> None:
-            # Its process is gone, or too late: this says nothing about the body, but one that did not begin never will.
-            self._loans.take_back(owner)
-            on_failure(*args, **options)
-
-        request.on_success, request.on_failure = finished, failed
+        follow(request, ended, lambda: self._loans.take_back(owner))
 
     def _to_the_body(self, each: Held) -> None:
         """Give the task to the pool without a lease."""
@@ -304,12 +296,3 @@ class Desk:
     def _give_back(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
             self._errands.give_back(lease)
-
-
-def return_to_broker(each: Held) -> None:
-    """Let the broker deliver the message again, to whomever it likes."""
-    each.request.message.reject_log_error(_logger, each.request.connection_errors, requeue=True)
-
-
-def _acknowledge(each: Held) -> None:
-    each.request.message.ack_log_error(_logger, each.request.connection_errors)

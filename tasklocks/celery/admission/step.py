@@ -8,8 +8,9 @@ from typing import Any
 
 from celery import bootsteps
 
-from tasklocks.celery.admission.desk import Desk, return_to_broker
+from tasklocks.celery.admission.desk import Desk
 from tasklocks.celery.admission.door import Door
+from tasklocks.celery.admission.endings import return_to_broker
 from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.given import Lender
 from tasklocks.celery.admission.held import Held
