@@ -570,3 +570,13 @@ def test_a_task_that_comes_much_too_late_still_runs_and_uses_one_start(app):
     assert waits.when == pytest.approx(60, abs=1)
     assert mark_of(waits)["slots"][0][3] is True
     assert free_in(app, "api", "1/m") == pytest.approx(60, abs=1)
+
+
+def test_who_came_late_once_and_comes_a_moment_late_into_a_pause_does_not_start_in_it(app):
+    task = register(app, rate_limited("api", "1/m")(run), name="late-twice")
+    now = time.time()
+    mark = {"times": 0, "since": None, "slots": [["api", now - 0.5, now - 60, True]]}
+    assert deliver(app, task, mark=mark) == "ran"
+    RateLimit("api", "1/m", backend=connect(app.conf.tasklocks_url)).pause(600)
+    waits = deliver(app, task, mark=mark)
+    assert waits.when == pytest.approx(600, abs=2)

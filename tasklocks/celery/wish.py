@@ -65,7 +65,7 @@ class Wish:
         def change(text: str, now: float) -> tuple[str, float, tuple[Booked, float] | None]:
             state = RateState.read(text)
             left = state.due(self.paces, booked.start, booked.made) - now
-            if booked.late and left >= -self.grace:
+            if booked.late and (left > 0 or (left >= -self.grace and now >= state.paused_until)):
                 return text, 0.0, (booked, left)
             slot = state.begin(self.paces, self.cost, booked.slot, now, self.grace)
             if slot is None:
