@@ -17,7 +17,7 @@ from tasklocks.backends.base import Backend
 from tasklocks.durations import PauseLength
 from tasklocks.errors import BackendUnavailable, ConfigurationError, LeaseLost, TaskLocksError
 from tasklocks.news import About, Source, tell, watched
-from tasklocks.renewal import renewal
+from tasklocks.renewal import RAN_OUT, renewal
 from tasklocks.started import pause_here, started_here
 from tasklocks.types import Grant
 
@@ -256,7 +256,7 @@ class Lease:
             ledger.strike(self.owner)
 
     def _why(self) -> str:
-        return self._reason or "its time ran out before it could be renewed"
+        return self._reason or RAN_OUT
 
 
 class StartedLease(Lease):

@@ -20,7 +20,10 @@ from tasklocks.errors import BackendUnavailable
 from tasklocks.fork import PerProcess
 from tasklocks.types import Grant
 
-__all__ = ["Renewable", "Renewal", "renewal"]
+__all__ = ["RAN_OUT", "Renewable", "Renewal", "renewal"]
+
+RAN_OUT = "its time ran out before it could be renewed"
+"""Why a lease is lost whose time is over."""
 
 _RETRY = 1.0  # seconds between attempts while the backend does not answer, at most
 
@@ -224,7 +227,7 @@ def _next_due(lease: Renewable, now: float) -> float:
 def _why_overdue(lease: Renewable, now: float) -> str:
     if now >= lease.hold_until:
         return "it was held for longer than max_hold"
-    return "its time ran out before it could be renewed"
+    return RAN_OUT
 
 
 def _by_backend(leases: Sequence[Renewable]) -> dict[Backend, list[Renewable]]:

@@ -8,6 +8,7 @@ from tasklocks.celery import events as _events  # noqa: F401 - connects the send
 from tasklocks.celery import fetch as _fetch  # noqa: F401 - connects what fetches tasks that wait long
 from tasklocks.celery import runs as _runs  # noqa: F401 - connects the end of runs that must not overlap
 from tasklocks.celery import watch as _watch  # noqa: F401 - connects the watch over the pool
+from tasklocks.celery import watchers as _watchers  # noqa: F401 - connects metrics and traces
 from tasklocks.celery import worker as _worker  # noqa: F401 - connects the worker's check
 from tasklocks.celery.locked import locked
 from tasklocks.celery.rated import rate_limited

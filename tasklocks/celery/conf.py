@@ -20,10 +20,12 @@ __all__ = [
     "AdmissionSettings",
     "BeatSettings",
     "Settings",
+    "WatchingSettings",
     "admission_settings_of",
     "app_in_use",
     "beat_settings_of",
     "settings_of",
+    "watching_settings_of",
 ]
 
 DEFAULT_TTL = 30.0
@@ -36,6 +38,7 @@ _DEFAULT_SCHEDULER = "celery.beat:PersistentScheduler"
 _DEFAULT_BEAT_NAME = "celery-beat"
 _DEFAULT_BEAT_TTL = 10.0
 _DEFAULT_MAX_HELD = 1000
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,34 @@ def admission_settings_of(app: Celery) -> AdmissionSettings:
     if isinstance(most, bool) or not isinstance(most, int) or most < 0:
         raise ConfigurationError(f"tasklocks_max_held must be a whole number of messages, not {most!r}")
     return AdmissionSettings(on=bool(_said(app.conf.get("tasklocks_admission"), False)), most=most)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchingSettings:
+    """What an app says about those who watch its workers.
+
+    Attributes:
+        metrics_host: `tasklocks_metrics_host`; where a worker serves its metrics.
+        metrics_port: `tasklocks_metrics_port`; None: nowhere. 0: any port, it stands in the log.
+        tracing: `tasklocks_tracing`; whether waits and holds are OpenTelemetry spans.
+    """
+
+    metrics_host: str
+    metrics_port: int | None
+    tracing: bool
+
+
+def watching_settings_of(app: Celery) -> WatchingSettings:
+    """Return what `app` says about those who watch its workers."""
+    conf = app.conf
+    port = conf.get("tasklocks_metrics_port")
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= _LAST_PORT):
+        raise ConfigurationError(f"tasklocks_metrics_port must be a port, a whole number to {_LAST_PORT}, not {port!r}")
+    return WatchingSettings(
+        metrics_host=_said(conf.get("tasklocks_metrics_host"), "127.0.0.1"),
+        metrics_port=port,
+        tracing=bool(_said(conf.get("tasklocks_tracing"), False)),
+    )
 
 
 def app_in_use() -> Celery | None:
