@@ -16,15 +16,26 @@ from tasklocks.backends.base import Backend, Change, Listener
 from tasklocks.backends.django._database import Target, read
 from tasklocks.backends.several import Slots
 from tasklocks.errors import ConfigurationError
-from tasklocks.types import AcquireRequest, Busy, Capabilities, Grant, LimitState, Page, Refused, ReserveRequest, Slot
+from tasklocks.types import (
+    AcquireRequest,
+    Busy,
+    Capabilities,
+    Grant,
+    LimitState,
+    Page,
+    Refused,
+    ReserveRequest,
+    Slot,
+    Taken,
+)
 
 __all__ = ["CAPABILITIES", "DjangoBackend"]
 
 T = TypeVar("T")
 
 CAPABILITIES = {
-    "postgresql": Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True),
-    "sqlite": Capabilities(push=True, server_clock=False, strict_order=True, multi_host=False),
+    "postgresql": Capabilities(push=True, server_clock=True, strict_order=True, multi_host=True, together=True),
+    "sqlite": Capabilities(push=True, server_clock=False, strict_order=True, multi_host=False, together=True),
 }
 """What is promised on each kind of database."""
 
@@ -97,6 +108,12 @@ class DjangoBackend:
     def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
         """See `Backend.reserve_all`."""
         return self._limits().reserve_all(requests)
+
+    def take_all(
+        self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """See `Backend.take_all`."""
+        return self._limits().take_all(request, rates, within)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

@@ -19,10 +19,22 @@ from tasklocks.backends.django._database import Target
 from tasklocks.backends.django._ears import Ears, Listener
 from tasklocks.backends.django._links import Links
 from tasklocks.backends.django._statements import Statement
+from tasklocks.backends.django._together import take_all
 from tasklocks.backends.several import Slots, reserving
 from tasklocks.errors import AnswerLost
 from tasklocks.fork import PerProcess
-from tasklocks.types import AcquireRequest, Busy, Grant, Holder, LimitState, Page, Refused, ReserveRequest, Waiter
+from tasklocks.types import (
+    AcquireRequest,
+    Busy,
+    Grant,
+    Holder,
+    LimitState,
+    Page,
+    Refused,
+    ReserveRequest,
+    Taken,
+    Waiter,
+)
 
 __all__ = ["PostgresLimits"]
 
@@ -107,6 +119,13 @@ class PostgresLimits(ReservesByUpdate):
     def reserve_all(self, requests: Sequence[ReserveRequest]) -> Slots | Refused:
         """See `Backend.reserve_all`."""
         return self._changed([request.name for request in requests], reserving(requests, RETENTION))
+
+    def take_all(
+        self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
+    ) -> Taken | Busy | Refused:
+        """See `Backend.take_all`."""
+        with self._links().session() as session:
+            return take_all(session, self._prefix, request, rates, within=within, read=_answer)
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

@@ -25,6 +25,8 @@ __all__ = [
     "read_texts",
     "release",
     "renew",
+    "savepoint",
+    "undo",
     "version",
     "write_text",
 ]
@@ -102,11 +104,25 @@ def read_texts(keys: Sequence[str]) -> list[Statement]:
     return [*_filled(["patience"], {}), *lock, *_filled(["read_texts"], {"keys": _keys(keys)})]
 
 
-def write_text(full: str, text: str, keep: float) -> Statement:
-    """Return the statement that writes a text."""
+def write_text(full: str, text: str, keep: float, *, lock: str | None = None, owner: str = "") -> Statement:
+    """Return the statement that writes a text; with a `lock`, only if `owner` has a lease of it."""
     key = key_of(full)
     facts = {"full": literal(full if full != key else None), "text": literal(text), "keep": literal(float(keep))}
-    return Statement("write_text", {**_facts(key, ""), **facts})
+    if lock is None:
+        return Statement("write_text", {**_facts(key, ""), **facts})
+    return Statement("write_text_if_leased", {**_facts(key, owner), **facts, "lock": literal(key_of(lock))})
+
+
+def savepoint() -> Statement:
+    """Return the statement after which a step can be undone."""
+    return Statement("savepoint", {})
+
+
+def undo(full: str, request: AcquireRequest) -> list[Statement]:
+    """Return the statements that undo an acquire, and give up the place of one who comes back by itself."""
+    place = request.place or _NOWHERE
+    facts = {"key": literal(key_of(full)), "ticket": literal(place.ticket)}
+    return _filled(["undo", "come_back_no_more"], facts)
 
 
 def page(table: str, prefix: str, after: int, most: int) -> list[Statement]:

@@ -12,7 +12,7 @@ WITH room AS (
     SELECT {key}, {owner}, {permits}, last + 1, {now}, {now} + {ttl}, 0, {info} FROM room
     WHERE NOT mine AND free >= {permits}
       AND NOT EXISTS (SELECT FROM tasklocks_waiters w WHERE w.name = {key} AND w.away = 0
-                      AND (w.since <= coalesce({since}, 'infinity') OR w.ticket = {owner}))
+                      AND (w.since <= coalesce({since}, 'infinity'::float8) OR w.ticket = {owner}))
     RETURNING 1
 )
 DELETE FROM tasklocks_waiters WHERE name = {key} AND ticket = {ticket} AND EXISTS (SELECT FROM given)

@@ -1,0 +1,2 @@
+-- What follows can be undone.
+SAVEPOINT tasklocks

@@ -1,0 +1,2 @@
+-- Undo all since the savepoint.
+ROLLBACK TO SAVEPOINT tasklocks
