@@ -65,7 +65,7 @@ def line(state: LimitState) -> dict[str, Any]:
         "held": held(state),
         "holders": len(state.holders),
         "waiters": len(state.waiters),
-        "since": _oldest(state),
+        "since": _begin(state) if state.holders else None,
         "usual": None if state.usual_hold is None else float(f"{state.usual_hold:.2g}"),
     }
 
@@ -85,12 +85,9 @@ def most_troubled(snapshot: Snapshot, most: int) -> list[LimitState]:
     return heapq.nsmallest(most, used, ORDERS["trouble"])
 
 
-def _oldest(state: LimitState) -> float | None:
-    return round(min(each.since for each in state.holders), 1) if state.holders else None
-
-
 def _begin(state: LimitState) -> float:
-    return min((each.since for each in state.holders), default=math.inf)
+    # Where a backend tells ages, not moments, the rest differs from look to look.
+    return round(min((each.since for each in state.holders), default=math.inf), 1)
 
 
 ORDERS: Mapping[str, Callable[[LimitState], Any]] = {

@@ -23,7 +23,7 @@ from tasklocks.web.snapshot import Snapshot, refreshed, taken
 __all__ = ["Poller", "Seen", "Shows"]
 
 _SHARE = 10
-_LINGER = 10.0
+_LINGER = 5.0
 _REMEMBERED = 100
 
 _logger = logging.getLogger("tasklocks.web")

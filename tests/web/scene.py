@@ -1,4 +1,4 @@
-"""A night at the shop that the page shows: a jam, an overlap, a permit that lies idle, and much that is as it should be."""
+"""A night at the shop, for the page: a jam, an overlap, a permit that lies idle, and much that is as it should be."""
 
 from __future__ import annotations
 
