@@ -21,27 +21,10 @@ from tasklocks.errors import BackendRefused
 from tasklocks.types import AcquireRequest, Grant
 from tests.line import LONG, NAME, Line, away, free, held, look, taken
 from tests.processes import eventually, free_port
+from tests.redis_alone import *  # noqa: F403
 from tests.servers import RedisServer
 
 KINDS = ("EVALSHA", "EVAL")
-
-
-@pytest.fixture
-def server(redis_server):
-    return redis_server
-
-
-@pytest.fixture
-def backend(server):
-    connected = RedisBackend(server.url)
-    yield connected
-    connected.close()
-
-
-@pytest.fixture
-def client(server):
-    with redis.Redis.from_url(server.url, decode_responses=True) as plain:
-        yield plain
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import threading
 import time
 
 import pytest
-import redis
 
 from tasklocks import BackendUnavailable, Lock, clock
 from tasklocks.backends.base import GRANT_TTL
@@ -19,25 +18,7 @@ from tasklocks.backends.redis import RedisBackend
 from tasklocks.types import Busy, Grant
 from tests.line import LONG, NAME, Line, free, held, look, taken, until_over
 from tests.processes import eventually
-
-
-@pytest.fixture
-def server(redis_server):
-    return redis_server
-
-
-@pytest.fixture
-def backend(server):
-    connected = RedisBackend(server.url)
-    yield connected
-    connected.close()
-
-
-@pytest.fixture
-def client(server):
-    with redis.Redis.from_url(server.url, decode_responses=True) as plain:
-        yield plain
-
+from tests.redis_alone import *  # noqa: F403
 
 # Waiters.
 
