@@ -117,8 +117,10 @@ def _ended(app: Celery, task_id: str) -> Iterator[dict[str, Any]]:
         reason = f": {result.result}" if isinstance(result.result, LockBusy) else ""
         yield _answer("comes back", "", f"{task_id} was sent again and comes back{reason}.", [])
     elif state in ("SUCCESS", "FAILURE", "REVOKED", "IGNORED"):
-        at = f" at {result.date_done}" if result.date_done else ""
-        yield _answer("has ended", "", f"{task_id} has ended: {state}{at}.", [])
+        # Of an error its kind only: what it says may tell the task's arguments.
+        kind = f" ({type(result.result).__name__})" if state == "FAILURE" else ""
+        at = f" at {result.date_done.isoformat(sep=' ', timespec='seconds')}" if result.date_done else ""
+        yield _answer("has ended", "", f"{task_id} has ended: {state}{kind}{at}.", [])
 
 
 def _answer(does: str, where: str, sentence: str, slots: Sequence[Sequence[Any]], *limits: str) -> dict[str, Any]:

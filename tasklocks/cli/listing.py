@@ -16,7 +16,7 @@ from tasklocks.cli.access import Failed, app_of, command
 from tasklocks.cli.completing import limit_names, task_ids
 from tasklocks.cli.elsewhere import find_elsewhere
 from tasklocks.cli.output import ago, say, say_json, say_table, when
-from tasklocks.cli.sentences import why_text
+from tasklocks.cli.sentences import is_overdue, why_text
 from tasklocks.cli.starts import NextStart, next_starts
 from tasklocks.overview import find, look, look_at_rate, rows
 from tasklocks.views import HolderView, LimitView, RateView, Row, WaiterView
@@ -137,7 +137,7 @@ def _say_limit(limit: LimitView) -> None:
     if limit.waiters:
         click.echo("\nwaiters")
         headers = ("PLACE", "TASK", "ID", "WORKER", "PERMITS", "SINCE", "WAITS FOR", "COMES", "EXPECTED IN")
-        say_table(headers, [_waiter_cells(each) for each in limit.waiters])
+        say_table(headers, [_waiter_cells(each, is_overdue(limit)) for each in limit.waiters])
 
 
 def _holder_cells(each: HolderView) -> list[str]:
@@ -152,10 +152,10 @@ def _holder_cells(each: HolderView) -> list[str]:
     ]
 
 
-def _waiter_cells(each: WaiterView) -> list[str]:
+def _waiter_cells(each: WaiterView, overdue: bool) -> list[str]:
     who = [each.who.task or "-", each.who.id or each.ticket, each.who.worker or "-"]
     comes = "is told" if each.listening else "comes back"
-    times = [when(each.since), ago(each.waited_for), comes, ago(each.expected_in)]
+    times = [when(each.since), ago(each.waited_for), comes, "overdue" if overdue else ago(each.expected_in)]
     return [str(each.place), *who, str(each.permits), *times]
 
 

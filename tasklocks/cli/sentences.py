@@ -6,7 +6,7 @@ from tasklocks.cli.output import ago
 from tasklocks.names import escaped
 from tasklocks.views import HolderView, LimitView, WaiterView
 
-__all__ = ["why_text"]
+__all__ = ["is_overdue", "why_text"]
 
 
 def why_text(limit: LimitView, place: HolderView | WaiterView) -> str:
@@ -45,8 +45,20 @@ def _in_line(place: WaiterView) -> str:
 def _expected(limit: LimitView, place: WaiterView) -> str:
     if place.expected_in is None:
         return "and nobody knows yet for how long a permit is usually held"
+    usual = f"a permit is usually held for {ago(limit.usual_hold)}"
+    if is_overdue(limit):
+        return f"and nobody can tell when it starts: {usual}, and each has been held for longer than that"
     soon = "any moment" if place.expected_in < 1 else f"in about {ago(place.expected_in)}"
-    return f"and it probably starts {soon}, for a permit is usually held for {ago(limit.usual_hold)}"
+    return f"and it probably starts {soon}, for {usual}"
+
+
+def is_overdue(limit: LimitView) -> bool:
+    """Tell whether every permit is held for longer than usual, so that what is usual says nothing any more."""
+    if limit.usual_hold is None or limit.held < limit.capacity:
+        return False
+    # A moment more is no hint that something hangs.
+    bound = limit.usual_hold * 1.5 + 1.0
+    return all(each.held_for > bound for each in limit.holders)
 
 
 def _permits(permits: int) -> str:

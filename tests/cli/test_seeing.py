@@ -94,6 +94,16 @@ def test_why_says_when_the_turn_probably_comes(tasklocks, backend):
     assert "it probably starts" in tasklocks.says("why", "id-3")
 
 
+def test_a_turn_is_not_guessed_at_while_a_holder_takes_much_longer_than_usual(tasklocks, backend):
+    taken(backend, "before", "report")
+    backend.release("report", "before")
+    taken(backend, "id-1:x", "report", info=about("make_report", "id-1"))
+    look(backend, "id-2:x", "report", place=away("task:id-2"), info=about("make_report", "id-2"))
+    time.sleep(1.2 + 1.5 * (backend.inspect("report").usual_hold or 0.0))
+    assert "nobody can tell when it starts" in tasklocks.says("why", "id-2")
+    assert "overdue" in tasklocks.says("show", "report")
+
+
 def test_a_rate_limit_is_listed_and_shown_as_one(tasklocks, backend):
     RateLimit("partner-api", "100/m", backend=backend).reserve()
     (row,) = tasklocks.knows("ls")["limits"]

@@ -99,7 +99,7 @@ def test_its_pages_show_the_same_in_a_browser(flower, waiting, tmp_path, request
     assert REASON.search(shown(f"{flower.url}/task/{waiting}", tmp_path))
     for name, path, size in (
         ("flower-tasks", "/tasks", (1280, 520)),
-        ("flower-task", f"/task/{waiting}", (1280, 1060)),
+        ("flower-task", f"/task/{waiting}", (1280, 985)),
     ):
         assert picture(f"{flower.url}{path}", tmp_path, name, size).read_bytes().startswith(b"\x89PNG")
 
