@@ -6,6 +6,7 @@ What makes them is imported by name, and only then: it stands above this package
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from celery import Celery, signals
@@ -31,10 +32,22 @@ def begin(app: Celery, *, shared: bool) -> None:
     """
     settings = watching_settings_of(app)
     if settings.metrics_port is not None:
-        exporter = import_module("tasklocks.contrib.exporter")
+        exporter = _import(
+            "tasklocks.contrib.exporter",
+            "tasklocks_metrics_port needs prometheus_client: pip install 'tasklocks[prometheus]'",
+        )
         exporter.begin(settings.metrics_host, settings.metrics_port, _templates(app), shared=shared)
     if settings.tracing:
-        import_module("tasklocks.contrib.otel").watch()
+        _import(
+            "tasklocks.contrib.otel", "tasklocks_tracing needs OpenTelemetry's API: pip install 'tasklocks[otel]'"
+        ).watch()
+
+
+def _import(name: str, missing: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigurationError(missing) from error
 
 
 def _templates(app: Celery) -> set[str]:

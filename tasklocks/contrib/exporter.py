@@ -15,9 +15,11 @@ from functools import partial
 from typing import Any
 
 from celery import signals
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from tasklocks.celery.watch import watch_of_this_worker
-from tasklocks.errors import ConfigurationError
+from tasklocks.contrib.prometheus import watch
 
 __all__ = ["begin"]
 
@@ -34,22 +36,11 @@ def begin(host: str, port: int, templates: Iterable[str], *, shared: bool) -> No
         port: the port; 0: any, it stands in the log.
         templates: of the limits of the app.
         shared: whether the pool is of processes, which must share their numbers.
-
-    Raises:
-        ConfigurationError: prometheus_client is missing.
     """
-    try:
-        from prometheus_client import values
-    except ImportError as error:
-        raise ConfigurationError(
-            "tasklocks_metrics_port needs prometheus_client: pip install 'tasklocks[prometheus]'"
-        ) from error
     if shared and _FOLDER not in os.environ:
         _make_folder()
         # It decided when it was imported, perhaps long ago (by Flower, say). What is made from now on is shared.
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
-    from tasklocks.contrib.prometheus import watch
-
     metrics = watch()
     for template in templates:
         metrics.expect(template)
@@ -68,15 +59,12 @@ def _remove(folder: str, owner: int, **_: Any) -> None:
 
 
 def _serve(host: str, port: int, **_: Any) -> None:
-    from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
-    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-
     registry = REGISTRY
     if _FOLDER in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        if (watch := watch_of_this_worker()) is not None:
-            watch.on_gone.append(mark_process_dead)
+        if (children := watch_of_this_worker()) is not None:
+            children.on_gone.append(mark_process_dead)
     try:
         server, _thread = start_http_server(port, host, registry)
     except OSError as error:
