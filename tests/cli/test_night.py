@@ -28,6 +28,7 @@ TTL = 9
 LATE = "$ tasklocks -A shop why c0ffee09"
 DIFFERS = [
     (r"w[12]@shop|\S+ pid \d+(?=\s+-)", "WORKER"),
+    (r"(?m)^-\s+[0-9a-f]{16}-\d+\s+\S+", "BEAT"),
     (r"('|\b)pid\b(': | )\d+", "PID"),
     (r"version [\w.]+", "VERSION"),
     (r"\d{4}-\d\d-\d\d[ T][^\s.,]+(\.\d+\S*)?", "MOMENT"),
