@@ -14,7 +14,7 @@ const main = document.getElementById("main");
 let clock = { at: null, heard: 0 };
 let shown = null;
 const still = document.getElementById("still");
-let announced = { text: "", when: 0 };
+let announced = { text: "", when: -Infinity };
 
 /** Return the backend's clock, as far as the last look tells. */
 const now = () => (clock.at === null ? null : clock.at + (performance.now() - clock.heard) / 1000);
