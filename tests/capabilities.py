@@ -12,7 +12,16 @@ PAGE = ROOT / "docs" / "backends.md"
 
 _START = "<!-- capabilities -->\n"
 _END = "<!-- end of capabilities -->\n"
-_HEAD = ["backend", "push", "server's clock", "strict order", "by waiting time", "several hosts", "shortest ttl"]
+_HEAD = [
+    "backend",
+    "push",
+    "server's clock",
+    "strict order",
+    "by waiting time",
+    "in one step",
+    "several hosts",
+    "shortest ttl",
+]
 # Memory first, then by what they need.
 _ORDER = ["memory", "sqlite", "redis", "mongodb", "etcd", "zookeeper"]
 
@@ -54,7 +63,7 @@ def _on_django() -> list[tuple[str, Capabilities]]:
 
 
 def _cells(has: Capabilities) -> list[str]:
-    flags = [has.push, has.server_clock, has.strict_order, has.by_since, has.multi_host]
+    flags = [has.push, has.server_clock, has.strict_order, has.by_since, has.together, has.multi_host]
     return [*("yes" if flag else "no" for flag in flags), f"{has.min_ttl:g} s"]
 
 

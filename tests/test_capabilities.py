@@ -19,4 +19,6 @@ def test_every_backend_is_in_the_table_and_in_the_suite():
 
 def test_the_page_explains_each_column():
     page = PAGE.read_text("utf-8")
-    assert all(f"**{word}**" in page for word in ("push", "server's clock", "strict order", "several hosts"))
+    assert all(
+        f"**{word}**" in page for word in ("push", "server's clock", "strict order", "in one step", "several hosts")
+    )

@@ -167,3 +167,20 @@ def test_however_many_ask_at_once_the_lock_has_one_holder_and_each_start_one_tas
     assert len(starts) >= 40
     assert all(later - earlier > 0.0049 for earlier, later in pairwise(sorted(starts)))
     assert free(backend)
+
+
+def test_a_backend_that_does_it_in_one_step_never_lets_others_find_the_lock_busy_in_vain(backend: Backend) -> None:
+    if not backend.capabilities.together:
+        pytest.skip("it takes one after the other")
+    backend.reserve(_rates("a")[0])
+
+    def ask() -> None:
+        for number in range(50):
+            answer = backend.take_all(_wish(f"refused-{number}"), _rates("a", max_wait=0), SOON)
+            assert not isinstance(answer, Taken)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        while not asking.done():
+            assert free(backend)
+        asking.result()

@@ -22,7 +22,7 @@ from tasklocks.backends.etcd.store import Store
 from tasklocks.backends.etcd.wish import Wish
 from tasklocks.types import AcquireRequest, Busy, Grant, Place
 
-__all__ = ["acquire"]
+__all__ = ["acquire", "stay_away"]
 
 _TRIES = 20
 _SWEPT = 50
@@ -61,7 +61,7 @@ def _attempt(wish: Wish, line: Line) -> Grant | Busy | Line:
         return wish.state_capacity(line) if line.revision else wish.look()
     if wish.listens:
         return _join(wish)
-    return _stay_away(wish, wish.look())
+    return stay_away(wish, wish.look())
 
 
 def _again(wish: Wish, line: Line, own: Entry) -> Grant | Busy | Line:
@@ -100,8 +100,8 @@ def _join(wish: Wish) -> Busy | Line:
     return busy(wish, line, mine)
 
 
-def _stay_away(wish: Wish, line: Line) -> Busy | Line:
-    """Answer one who does not listen."""
+def stay_away(wish: Wish, line: Line) -> Busy | Line:
+    """Answer one who does not listen; return the line as it is known if the answer is not that it is busy."""
     request, place = wish.request, wish.request.place
     if (
         line.own is not None

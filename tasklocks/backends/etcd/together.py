@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tasklocks import clock
 from tasklocks.backends.base import RETENTION
-from tasklocks.backends.etcd.acquiring import acquire
+from tasklocks.backends.etcd.acquiring import acquire, stay_away
 from tasklocks.backends.etcd.ending import drop_lapsed
 from tasklocks.backends.etcd.line import Line
 from tasklocks.backends.etcd.ops import Range, Rows, Txn
@@ -29,21 +29,31 @@ _TRIES = 20
 def take_all(
     store: Store, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
 ) -> Taken | Busy | Refused | None:
-    """See `Backend.take_all`; None: it has to be done one after the other, for the owner has permits already."""
+    """See `Backend.take_all`; None: it has to be done one after the other, for the owner has permits or listens."""
     wish = Wish(store, request, store.breaks)
     drop_lapsed(store, request.name)
     pause = FIRST_PAUSE
     for _ in range(_TRIES):
         line, found = _look(wish, _keys(store, rates))
-        if line.own is not None or not line.admits(request.permits, request.capacity):
+        if line.own is not None or wish.listens:
             busy = acquire(store, request)
             return busy if isinstance(busy, Busy) else None
         with store.texts.writing():
-            answer = _attempt(wish, line, found, rates, within)
+            free = line.admits(request.permits, request.capacity)
+            answer = _attempt(wish, line, found, rates, within) if free else _busy(wish, line)
         if answer is not None:
             return answer
         pause = pause_after(pause)
     return None
+
+
+def _busy(wish: Wish, line: Line) -> Busy | None:
+    """Return the lock's busy answer; None: permits may be free now."""
+    if line.capacity.permits != wish.request.capacity:
+        wish.state_capacity(line)
+        return None
+    answer = stay_away(wish, line)
+    return answer if isinstance(answer, Busy) else None
 
 
 def _look(wish: Wish, keys: Sequence[bytes]) -> tuple[Line, Sequence[Rows]]:
