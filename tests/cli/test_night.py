@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from tasklocks import connect
 from tasklocks.cli import main
+from tasklocks.overview import look_at_rate
 from tests.conftest import empty_redis_database
 from tests.processes import ROOT, ChildProcess, eventually
 from tests.workers import Worker, start_worker, worker
@@ -77,6 +78,10 @@ class Night:
     def waits(self, name: str) -> int:
         return len(self.backend.inspect(name).waiters)
 
+    def booked(self) -> float:
+        rate = look_at_rate(self.backend, "partner-api")
+        return rate.booked_for if rate else 0.0
+
     def fall(self) -> None:
         """Let it get dark: one import hangs and two tasks want the same account, nine call the partner."""
         self.send(self.tasks.import_account, "00f1457e", 7, 1.5)
@@ -85,6 +90,8 @@ class Night:
         assert eventually(lambda: self.held("import-7") == 1, within=20)
         for number in range(1, 10):
             self.send(self.tasks.call_partner, f"c0ffee0{number}", f"customer-{number}")
+            # One after the other: two workers reserve.
+            assert eventually(lambda far=number * 10 - 8: self.booked() > far, within=20)
         self.send(self.tasks.save, "9d20cc01", "a document")
         self.send(self.tasks.import_account, "5c1f22a8", 7)
         assert eventually(lambda: self.waits("import-7") == 1, within=20)
