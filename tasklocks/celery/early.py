@@ -31,9 +31,11 @@ from tasklocks.celery.marks import limits_of
 from tasklocks.celery.rate_spec import RateSpec
 from tasklocks.celery.routes import delays_natively
 from tasklocks.celery.slots import SHORT
+from tasklocks.celery.subject import about_message
 from tasklocks.celery.waited import HEADER, Booked, Waited, written
 from tasklocks.celery.wish import wish_of
 from tasklocks.errors import BackendUnavailable
+from tasklocks.news import tell, watched
 from tasklocks.types import Slot
 
 __all__ = ["GONE", "Desk", "Early", "only_rate"]
@@ -218,6 +220,9 @@ def reserved(request: Any, limit: RateSpec, longest: float | None) -> Slot | Non
     slot = wish.reserve(min(bounds, default=None))
     if not isinstance(slot, Slot):
         return None
+    if watched[0] and slot.wait > SHORT:
+        about = about_message(request, limit, wish.name, wish.backend)
+        tell("waiting", about, reason=f"starts in {slot.wait:.1f} s")
     request.request_dict[HEADER] = written(Waited(slots=(Booked(wish.name, slot.start, slot.made),)))
     return slot
 

@@ -18,13 +18,14 @@ from tasklocks.celery.interrupt import Interruptible
 from tasklocks.celery.locks import Attempt, attempt_of, in_one_order, shares, take
 from tasklocks.celery.marks import Limit
 from tasklocks.celery.rate_spec import RateSpec
-from tasklocks.celery.slots import take_slots
+from tasklocks.celery.slots import take_slots, tell_started
 from tasklocks.celery.spec import LockSpec
 from tasklocks.celery.starts import Starts
 from tasklocks.celery.wish import wish_of
 from tasklocks.celery.work import Work
 from tasklocks.errors import BackendUnavailable, LockBusy
 from tasklocks.leases import Lease, give_back_unseen, hold_in_order
+from tasklocks.news import watched
 from tasklocks.started import under
 
 __all__ = ["run_limited"]
@@ -58,6 +59,8 @@ def run_limited(body: Callable[..., Any], work: Work, limits: Sequence[Limit]) -
             leases = _taken(attempts, starts, held, owners)
             if leases is None:
                 return None
+            if wishes and watched[0]:
+                tell_started(starts)
             enter_body(call)
             with under([wish.started for wish in wishes]):
                 return _run(run, work, given or leases, call)

@@ -76,7 +76,7 @@ class Attempt:
         """Return what news of it is about (called by `tasklocks.news`)."""
         asked = self.request
         numbers = {"permits": asked.permits, "capacity": asked.capacity}
-        return about_call(self.call, self.spec, limit, owner=owner, backend=self.backend, **numbers)
+        return about_call(self.call, self.spec, limit, self.backend, owner=owner, **numbers)
 
     def _lease(self, grant: Grant) -> Lease:
         ways = {"raise": self.run.lose, "terminate": self.run.terminate}

@@ -27,7 +27,7 @@ from tasklocks.errors import BackendUnavailable, ConfigurationError, LockBusy
 from tasklocks.news import tell, watched
 from tasklocks.types import Refused, Slot
 
-__all__ = ["SHORT", "take_slots"]
+__all__ = ["SHORT", "take_slots", "tell_started"]
 
 SHORT = 0.02
 """Seconds; a shorter wait is over before a message had come back."""
@@ -60,15 +60,14 @@ def take_slots(starts: Starts) -> bool:
         refuse(starts.call, refusal.wish.spec, refusal.busy)
         return False
     _wait_until(max(starts.wishes, key=lambda wish: starts.due[wish.name]), starts)
-    if watched[0]:
-        _tell_started(starts)
     return True
 
 
-def _tell_started(starts: Starts) -> None:
+def tell_started(starts: Starts) -> None:
+    """Tell that a call starts under its rates."""
     for wish in starts.wishes:
         waited = starts.booked[wish.name].slot.wait if wish.name in starts.booked else 0.0
-        tell("acquired", about_call(starts.call, wish.spec, wish.name, backend=wish.backend), waited=waited)
+        tell("acquired", about_call(starts.call, wish.spec, wish.name, wish.backend), waited=waited)
 
 
 def _due(call: Call, together: Sequence[Wish], bookings: dict[str, Booked]) -> dict[str, float]:
@@ -127,7 +126,7 @@ def _unreachable(
         return clock.now()
     if wish.spec.on_backend_error == "raise" or call.kind is not Kind.BODY:
         raise down
-    tell("unreachable", about_call(call, wish.spec, wish.name, backend=wish.backend), reason=str(down))
+    tell("unreachable", about_call(call, wish.spec, wish.name, wish.backend), reason=str(down))
     until = clock.now() + when_unreachable(call.waited.times)
     waited = dataclasses.replace(call.waited, times=call.waited.times + 1, slots=tuple(bookings.values()))
     reason = LockBusy(f"waiting: the backend is not usable: {down}", name=wish.name)
@@ -143,7 +142,7 @@ def _wait_until(wish: Wish, starts: Starts) -> None:
         clock.pause(max(left, 0.0))
         return
     if watched[0]:
-        tell("waiting", about_call(call, wish.spec, wish.name, backend=wish.backend), reason=f"starts in {left:.1f} s")
+        tell("waiting", about_call(call, wish.spec, wish.name, wish.backend), reason=f"starts in {left:.1f} s")
     if call.kind is not Kind.BODY or wish.spec.on_busy == "wait":
         _wait_in_place(left, starts.wishes, starts.booked)
     else:

@@ -17,6 +17,7 @@ from tasklocks.celery.arrived import as_in_pool
 from tasklocks.celery.conf import Settings
 from tasklocks.celery.marks import Limit, limits_of
 from tasklocks.celery.spec import LockSpec
+from tasklocks.celery.subject import about_message
 from tasklocks.celery.waited import HEADER, Waited, read, written
 from tasklocks.celery.work import Work
 from tasklocks.news import About
@@ -177,16 +178,7 @@ class Held:
     def about(self, limit: str, owner: str) -> About:
         """Return what its news is about (called by `tasklocks.news`)."""
         want = next(each for each in self.wants if each.name == limit)
-        return About(
-            limit,
-            template=want.spec.template or self.request.name,
-            owner=owner,
-            backend=repr(want.backend),
-            task=self.request.name,
-            task_id=self.request.id,
-            permits=want.spec.permits,
-            capacity=want.spec.capacity if isinstance(want.spec.capacity, int) else None,
-        )
+        return about_message(self.request, want.spec, limit, want.backend, owner)
 
     def waited_for(self) -> float:
         """Return for how many seconds it has waited, in all its deliveries."""
