@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import admission, contended, decision, growth, handoff, herd, listing, rates, renewal, uncontended
+from benchmarks import (
+    admission,
+    contended,
+    decision,
+    growth,
+    handoff,
+    herd,
+    listing,
+    rates,
+    renewal,
+    uncontended,
+    watching,
+)
 from benchmarks.plan import Plan, Scale
 from benchmarks.tables import Column
 
@@ -163,6 +175,17 @@ MEASURES: Mapping[str, Measure] = {
             Column("seconds", "seconds", ".1f"),
             Column("longest_ms", "longest PING of another meanwhile, ms", ".1f"),
             Column("longest_alone_ms", "and before, ms", ".1f"),
+        ),
+    ),
+    "page": Measure(
+        "The page of limits that change all the time, with one viewer",
+        watching.measure,
+        (
+            Column("store", "store"),
+            Column("limits", "limits", "d"),
+            Column("share", "% of a core", ".1f"),
+            Column("share_alone", "and with no viewer", ".1f"),
+            Column("kilobytes", "kB/s to the viewer", ".1f"),
         ),
     ),
 }

@@ -32,6 +32,7 @@ class Scale:
         tasks: how many wait for one limit in workers.
         hold: seconds for which each of them holds it.
         listed: how many limits a list has.
+        watched: how many limits change while somebody watches the page.
         ways: how many ways without admission are measured beside it.
     """
 
@@ -46,6 +47,7 @@ class Scale:
     tasks: int
     hold: float
     listed: int
+    watched: int
     ways: int
 
 
@@ -61,6 +63,7 @@ FULL = Scale(
     tasks=1000,
     hold=0.05,
     listed=100_000,
+    watched=1000,
     ways=4,
 )
 QUICK = Scale(
@@ -74,6 +77,7 @@ QUICK = Scale(
     tasks=6,
     hold=0.01,
     listed=300,
+    watched=60,
     ways=1,
     rate_seconds=1.0,
 )

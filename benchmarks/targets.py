@@ -195,4 +195,11 @@ TARGETS = (
         operator.lt,
         50,
     ),
+    Target(
+        "redis, `tasklocks web` over 1 000 limits that change, one viewer: % of a core",
+        "page",
+        _value("share", limits=1000),
+        operator.lt,
+        10,
+    ),
 )

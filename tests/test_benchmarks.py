@@ -29,11 +29,12 @@ FIGURES = {
     "herd": {"permits", "waiters", "requests", "messages", "kilobytes"},
     "admission": {"scenario", "way", "efficiency"},
     "ls": {"limits", "seconds", "longest_ms", "longest_alone_ms"},
+    "page": {"limits", "share", "share_alone", "kilobytes"},
     "renewal": {"leases", "threads", "trips_per_second"},
     "rates": {"asking", "admitted", "share", "fullest", "state"},
     "decision": {"decision", "p50_us", "times_floor", "times_bare", "times_fastest_peer", "round_trips"},
 }
-ON_SERVERS_ONLY = {"herd", "decision", "admission", "ls"}
+ON_SERVERS_ONLY = {"herd", "decision", "admission", "ls", "page"}
 
 
 @pytest.fixture(scope="module")
