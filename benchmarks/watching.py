@@ -1,4 +1,4 @@
-"""`page`: what `tasklocks web` costs while somebody watches many limits that change, and while nobody does; on Redis."""
+"""`page`: what `tasklocks web` costs while somebody watches many changing limits, and while nobody does; on Redis."""
 
 from __future__ import annotations
 
