@@ -17,6 +17,7 @@ import pytest
 
 from tasklocks import Lock, clock, connect
 from tasklocks.backends import Backend
+from tasklocks.types import AcquireRequest, Pace, ReserveRequest, Taken
 from tests.conftest import SERVED_BACKENDS
 from tests.line import NAME, held, taken
 from tests.relay import Relay, relayed
@@ -37,6 +38,10 @@ class Costs(NamedTuple):
 # Where it is more than one each. ZooKeeper makes a limit's nodes at its first use, and shows holders by reading theirs;
 # etcd has leases of its own to keep alive, and looks whether the entries are still there.
 MOST = {"etcd": Costs(1, 2, 1, 1), "zookeeper": Costs(4, 1, 4, 2)}
+
+# Redis does all in a script. etcd reads, and then writes what is still the same. MongoDB and ZooKeeper take the lock,
+# and then read and write each rate.
+TOGETHER = {"redis": 1, "etcd": 2, "mongodb": 5, "zookeeper": 5}
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,22 @@ def test_what_else_a_step_costs_is_bounded(wire):
     )
     counted = Costs(*(trips for trips, _ in costs))
     assert all(map(operator.le, counted, MOST.get(wire.kind, Costs(1, 1, 1, 1)))), counted
+
+
+def test_a_lock_and_two_starts_cost_as_few_round_trips_as_the_store_allows(wire):
+    backend, numbers = wire.backend, itertools.count()
+    rates = [ReserveRequest(name, (Pace(1e6, 1.0),)) for name in ("rate-a", "rate-b")]
+    owners = []
+
+    def take() -> None:
+        owners.append(f"owner-{next(numbers)}")
+        answer = backend.take_all(AcquireRequest(NAME, owners[-1]), rates, 1.0)
+        assert isinstance(answer, Taken)
+
+    def release() -> None:
+        assert backend.release(NAME, owners.pop())
+
+    take()
+    release()
+    (trips, _), _ = wire.costs(take, release)
+    assert trips == TOGETHER[wire.kind]

@@ -41,8 +41,8 @@ def rate_limited(
         def call_partner(customer): ...
 
     A task that must wait reserves its start and is sent again once, due at exactly that moment. Locks of the same task
-    are taken before it reserves, so that no start is used up while a lock is busy. Several rates: the task starts at
-    the latest of their starts; if one of them refuses, nothing is reserved (see `tasklocks.celery.slots` for a race).
+    are taken with it, in one step where the backend can, so that no start is used up while a lock is busy. Several
+    rates: the task starts at the latest of their starts; if one of them refuses, nothing is reserved, and no lock taken.
 
     Args:
         name: the limit; a format string over the function's parameters, or a function of the call's arguments.
