@@ -42,7 +42,7 @@ def rate_limited(
 
     A task that must wait reserves its start and is sent again once, due at exactly that moment. Locks of the same task
     are taken with it, in one step where the backend can, so that no start is used up while a lock is busy. Several
-    rates: the task starts at the latest of their starts; if one of them refuses, nothing is reserved, and no lock taken.
+    rates: the task starts at the latest of their starts; if one of them refuses, nothing is reserved or taken.
 
     Args:
         name: the limit; a format string over the function's parameters, or a function of the call's arguments.

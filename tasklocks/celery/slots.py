@@ -4,9 +4,9 @@ A task that must wait is sent again with exactly the time until its start, and c
 back it looks whether a pause has moved them, or whether it comes too late, and runs.
 
 Several rates are reserved all or none, in one atomic step where the backend can; in the order of their names otherwise,
-and those on different backends. With the call's lock: see `together`. The call starts when its latest start comes. Rates whose start was earlier have counted
-it at that earlier time, so that one slow rate does not hold up all who share a fast one with it; there the call comes
-late, and goes through the line of the late ones.
+and those on different backends. With the call's lock: see `together`. The call starts when its latest start comes.
+Rates whose start was earlier have counted it at that earlier time, so that one slow rate does not hold up all who share
+a fast one with it; there the call comes late, and goes through the line of the late ones.
 """
 
 from __future__ import annotations
