@@ -41,7 +41,7 @@ MOST = {"etcd": Costs(1, 2, 1, 1), "zookeeper": Costs(4, 1, 4, 2)}
 
 # Redis does all in a script. etcd reads, and then writes what is still the same. MongoDB and ZooKeeper take the lock,
 # and then read and write each rate.
-TOGETHER = {"redis": 1, "etcd": 2, "mongodb": 5, "zookeeper": 5}
+TOGETHER = {"redis": 1, "etcd": 2, "mongodb": 5, "zookeeper": 5, "postgresql": 2}
 
 
 @dataclass(frozen=True)
