@@ -131,6 +131,9 @@ class Source(Protocol):
     def about(self, limit: str, owner: str) -> About:
         """Return what is known of the call that asks for `limit` in the name of `owner`."""
 
+    def waited_for(self) -> float:
+        """Return for how many seconds it has waited so far, in deliveries before this one as well."""
+
 
 Listener = Callable[[News], None]
 """Called where the moment happens, in the thread of the task: it should be quick. What it raises is logged."""

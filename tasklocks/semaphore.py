@@ -97,6 +97,10 @@ class Semaphore:
         capacity = self._capacity if isinstance(self._capacity, int) else None
         return About(limit, owner=owner, backend=repr(self._backend), permits=self._permits, capacity=capacity)
 
+    def waited_for(self) -> float:
+        """Return 0.0: a description has not waited."""
+        return 0.0
+
     def __enter__(self) -> Lease:
         lease = self.acquire()
         lease.made_by = self

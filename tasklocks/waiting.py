@@ -42,7 +42,6 @@ def take(
     *,
     timeout: float | None,
     source: Source | None = None,
-    waited: float = 0.0,
     ask: Ask | None = None,
 ) -> Lease:
     """Return `hold` of what `acquire` returns; raises as `acquire` does.
@@ -53,12 +52,11 @@ def take(
         hold: makes a lease of the grant.
         timeout: seconds, see `acquire`.
         source: knows what news of it is about; None: there is none.
-        waited: seconds that the caller has waited before.
         ask: see `acquire`.
     """
     try:
         if watched[0] and source is not None:
-            lease = _take_watched(backend, request, hold, timeout=timeout, source=source, waited=waited, ask=ask)
+            lease = _take_watched(backend, request, hold, timeout=timeout, source=source, ask=ask)
         else:
             lease = hold(acquire(backend, request, timeout=timeout, ask=ask))
         lease.source = source
@@ -79,20 +77,19 @@ def _take_watched(
     *,
     timeout: float | None,
     source: Source,
-    waited: float,
     ask: Ask | None,
 ) -> Lease:
-    began = clock.now()
+    began, before = clock.now(), source.waited_for()
     told: list[Busy] = []
 
     def waits(busy: Busy) -> bool:
         if not told:
-            tell("waiting", source, request.name, request.owner, waited=waited, place=busy.ahead)
+            tell("waiting", source, request.name, request.owner, waited=before, place=busy.ahead)
         told[:] = [busy]
         return True
 
     lease = hold(acquire(backend, request, timeout=timeout, go_on=waits, ask=ask))
-    waited += clock.now() - began
+    waited = before + clock.now() - began
     tell("acquired", source, request.name, request.owner, waited=waited, token=lease.fencing_token)
     return lease
 

@@ -68,15 +68,18 @@ class Attempt:
     def take(self, timeout: float | None, place: Place | None = None) -> Lease:
         """Return the lease; raises as `waiting.take` does."""
         request = dataclasses.replace(self.request, place=place)
-        waited = waited_since(self.call.waited.since)
         ask = asking(self.starts, self.backend) if self.last and timeout == 0 else None
-        return waiting.take(self.backend, request, self._lease, timeout=timeout, source=self, waited=waited, ask=ask)
+        return waiting.take(self.backend, request, self._lease, timeout=timeout, source=self, ask=ask)
 
     def about(self, limit: str, owner: str) -> About:
         """Return what news of it is about (called by `tasklocks.news`)."""
         asked = self.request
         numbers = {"permits": asked.permits, "capacity": asked.capacity}
         return about_call(self.call, self.spec, limit, self.backend, owner=owner, **numbers)
+
+    def waited_for(self) -> float:
+        """Return how long the task has waited before, in seconds (called by `tasklocks.news`)."""
+        return waited_since(self.call.waited.since)
 
     def _lease(self, grant: Grant) -> Lease:
         ways = {"raise": self.run.lose, "terminate": self.run.terminate}
@@ -201,9 +204,8 @@ def _send_away(attempt: Attempt, busy: Busy | None, reason: LockBusy) -> Lease:
 
 
 def _tell_waiting(attempt: Attempt, busy: Busy, reason: LockBusy) -> None:
-    waited = waited_since(attempt.call.waited.since)
     name, owner = attempt.request.name, attempt.request.owner
-    tell("waiting", attempt, name, owner, waited=waited, place=busy.ahead, reason=str(reason))
+    tell("waiting", attempt, name, owner, waited=attempt.waited_for(), place=busy.ahead, reason=str(reason))
 
 
 def _take_unsent(attempt: Attempt, ends: float) -> Lease | None:

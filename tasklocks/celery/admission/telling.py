@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasklocks import clock
 from tasklocks.celery.admission.held import Held
-from tasklocks.celery.subject import waited_since
 from tasklocks.leases import Lease
 from tasklocks.news import tell, watched
 from tasklocks.types import Busy
@@ -20,7 +18,7 @@ def tell_waiting(held: Held, busy: Busy | None = None) -> None:
         return
     held.told = True
     _, name = held.key
-    tell("waiting", held, name, held.owner, waited=_waited(held), place=None if busy is None else busy.ahead)
+    tell("waiting", held, name, held.owner, waited=held.waited_for(), place=None if busy is None else busy.ahead)
 
 
 def tell_admitted(held: Held, leases: Sequence[Lease]) -> None:
@@ -28,14 +26,10 @@ def tell_admitted(held: Held, leases: Sequence[Lease]) -> None:
     for lease in leases:
         lease.source = held
         if watched[0]:
-            tell("acquired", held, lease.name, lease.owner, waited=_waited(held), token=lease.fencing_token)
+            tell("acquired", held, lease.name, lease.owner, waited=held.waited_for(), token=lease.fencing_token)
 
 
 def tell_unreachable(held: Held, error: Exception) -> None:
     """Tell that the message waits because the backend does not answer."""
     _, name = held.key
-    tell("unreachable", held, name, held.owner, waited=_waited(held), reason=str(error))
-
-
-def _waited(held: Held) -> float:
-    return clock.now() - held.arrived if held.waited.since is None else waited_since(held.waited.since)
+    tell("unreachable", held, name, held.owner, waited=held.waited_for(), reason=str(error))
