@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -90,7 +91,10 @@ class Stage:
         return self.record.count("message", task_id) - 1
 
     def wait_for_resend(self, task_id: str, times: int = 1) -> None:
-        """Wait until a busy task was sent again so often."""
+        """Wait until a busy task was sent again so often; with admission, until it is held."""
+        if os.environ.get("TEST_ADMISSION") == "1":
+            self.wait_for("message", task_id)
+            return
         assert eventually(lambda: self.sent_again(task_id) >= times, within=20), (
             f"sent again {self.sent_again(task_id)}"
         )

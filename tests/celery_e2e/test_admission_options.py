@@ -49,7 +49,6 @@ OPTIONS = {
         {"worker_prefetch_multiplier": 1, "task_acks_late": True, "task_reject_on_worker_lost": True},
     ),
     "it fetches only what it can run": ("redis", {"worker_disable_prefetch": True, "task_acks_late": True}),
-    "it keeps few messages with a time": ("redis", {"worker_eta_task_limit": 10}),
     "tasks have time limits": ("redis", {"task_time_limit": 30, "task_soft_time_limit": 20}),
 }
 
@@ -64,6 +63,16 @@ def test_each_task_is_one_message_and_runs_alone_also_where(own, limit, name):
         assert [each.get(timeout=30) for each in free] == list(range(20))
         assert stage.record.most_at_once(limit) == 1
         assert messages(stage, results) == [1] * 20
+
+
+def test_where_the_prefetch_count_has_a_bound_free_tasks_pass_all_the_same(own, limit):
+    with own("redis", worker_eta_task_limit=10) as stage:
+        with stage.held(limit):
+            results = [stage.tasks.early.delay(limit, 0.01) for _ in range(20)]
+            free = [stage.tasks.collect.delay(number) for number in range(20)]
+            assert [each.get(timeout=30) for each in free] == list(range(20))
+        assert [each.get(timeout=60) for each in results] == ["ran"] * 20
+        assert stage.record.most_at_once(limit) == 1
 
 
 def test_on_a_quorum_queue_free_tasks_pass_those_that_wait(own, limit):
