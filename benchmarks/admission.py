@@ -1,105 +1,65 @@
 """`admission`: many tasks behind one limit, on two workers: with admission, and with the lease in the task's body.
 
-Efficiency is the time that the permits would need without a pause, over the time from the first send to the last end.
+Efficiency is the time that the permits would need without a pause, over the time from the first send to the last end;
+of free tasks it is what they keep of their throughput, and of a long queue what it keeps of that of a short one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.admission_long import long_queues
+from benchmarks.admission_mixed import mixed
+from benchmarks.admission_stage import ADMISSION, ON_REDIS, Stage, Way, prepared
 from benchmarks.contestants import Contestant
 from benchmarks.plan import Plan
-from tasklocks import Lock
-from tests.apps.record import Record
-from tests.processes import eventually
-from tests.workers import Worker, settings, start_worker
 
 __all__ = ["measure", "tau"]
 
-_BROKER, _RESULTS, _LOCKS = 901, 902, 903  # not those that another comparison uses
-_PATIENCE = 600.0
-_LIGHT = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How the tasks wait.
-
-    Attributes:
-        name: in the table.
-        conf: Celery settings.
-        part: of all the tasks that are sent; the slow ways get fewer.
-    """
-
-    name: str
-    conf: dict[str, Any]
-    part: float = 1.0
-
-
-_ADMISSION = Way("admission", {"tasklocks_admission": True})
+_ADAPTIVE = Way("body, adaptive countdown", {}, 0.2)
 _BODY = (
-    Way("body, adaptive countdown", {}, 0.2),
+    _ADAPTIVE,
     Way("body, countdown 0.1", {"tasklocks_countdown": 0.1}, 0.1),
     Way("body, countdown 1", {"tasklocks_countdown": 1.0}, 0.1),
     Way("body, countdown 5", {"tasklocks_countdown": 5.0}, 0.1),
 )
+_WARM = 20  # tasks that run first: each process, connection and script is there then
 
 
 def measure(plan: Plan) -> list[dict[str, Any]]:
     """Return a row for each way and kind of limit; the broker and the locks are on the Redis of the run."""
-    return [row for each in plan.ours() if each.store == "redis" for row in _on(plan, each)]
+    return [row for each in plan.ours() if each.store == ON_REDIS for row in _on(plan, each)]
 
 
 def _on(plan: Plan, contestant: Contestant) -> Iterator[dict[str, Any]]:
     who = {"store": contestant.store, "contestant": contestant.name, "role": contestant.role}
-    tasks, hold = plan.scale.tasks, plan.scale.hold
-    for way in (_ADMISSION, *_BODY[: plan.scale.ways]):
-        with _workers(plan, way, pool="prefork", concurrency=2) as (worker, record):
-            yield who | _row(worker.tasks.one, record, way, max(2, int(tasks * way.part)), hold, lanes=1)
-    with _workers(plan, _ADMISSION, pool="threads", concurrency=8) as (worker, record):
-        yield who | _row(worker.tasks.ten, record, _ADMISSION, tasks, hold, lanes=10)
-    with _workers(plan, _ADMISSION, pool="prefork", concurrency=2) as (worker, record):
-        yield who | _beside_waiting(plan, worker, record)
+    for row in _rows(plan):
+        yield who | row
 
 
-@contextmanager
-def _workers(plan: Plan, way: Way, *, pool: str, concurrency: int) -> Iterator[tuple[Worker, Record]]:
-    """Run two workers with empty locks and an empty queue."""
-    urls = [plan.stores["redis"].another(number) for number in (_BROKER, _RESULTS, _LOCKS)]
-    _empty(urls)
-    with TemporaryDirectory() as folder:
-        record = Record(Path(folder) / "record.jsonl")
-        env = {"TEST_RECORD": str(record.path), "C_FORCE_ROOT": "1"}
-        chosen = settings("benchmarks.queueing", broker=urls[0], backend=urls[1], locks=urls[2], env=env, **way.conf)
-        first = start_worker(chosen, pool=pool, concurrency=concurrency)
-        second = start_worker(chosen, pool=pool, concurrency=concurrency, tasks=first.tasks)
-        try:
-            yield first, record
-        finally:
-            first.kill()
-            second.kill()
-            first.app.close()
+def _rows(plan: Plan) -> Iterator[dict[str, Any]]:
+    ways = _BODY[: plan.scale.ways]
+    for way in (ADMISSION, *ways):
+        with prepared(plan, way, pool="prefork", concurrency=2) as stage:
+            yield _row(stage, "mutex, 2 x 2 processes", stage.tasks.one, way, plan, lanes=1)
+    for way in (ADMISSION, *ways[:1]):
+        with prepared(plan, way, pool="threads", concurrency=8) as stage:
+            yield _row(stage, "semaphore of 10, 2 x 8 threads", stage.tasks.ten, way, plan, lanes=10)
+    for way in (ADMISSION, *ways[:1]):
+        yield from mixed(plan, way)
+    yield from long_queues(plan)
 
 
-def _empty(urls: Sequence[str]) -> None:
-    from redis import Redis
-
-    for url in urls:
-        with Redis.from_url(url) as client:
-            client.flushdb()
-
-
-def _row(task: Any, record: Record, way: Way, tasks: int, hold: float, lanes: int) -> dict[str, Any]:
-    took = _run(task, record, tasks, hold)
+def _row(stage: Stage, scenario: str, task: Any, way: Way, plan: Plan, lanes: int) -> dict[str, Any]:
+    tasks, hold, record = max(2, int(plan.scale.tasks * way.part)), plan.scale.hold, stage.record
+    _run(stage, task, min(_WARM, tasks), plan.scale.hold / 5)
+    stage.begin_again()
+    took = _run(stage, task, tasks, hold)
     begun = [fact["number"] for fact in record.facts("begin", "task")]
     return {
-        "scenario": "mutex, 2 x 2 processes" if lanes == 1 else f"semaphore of {lanes}, 2 x 8 threads",
+        "scenario": scenario,
         "way": way.name,
         "tasks": tasks,
         "efficiency": tasks * hold / lanes / took,
@@ -107,56 +67,18 @@ def _row(task: Any, record: Record, way: Way, tasks: int, hold: float, lanes: in
         "messages": record.count("message", "task") / tasks,
         "tau": tau(begun),
         "most": record.most_at_once("task"),
+        "per_second": tasks / took,
+        "memory": stage.memory(),
     }
 
 
-def _run(task: Any, record: Record, tasks: int, hold: float) -> float:
+def _run(stage: Stage, task: Any, tasks: int, hold: float) -> float:
     """Send the tasks; return the seconds from the first send to the last end."""
     began = time.monotonic()
-    for number in range(tasks):
-        task.delay(number, hold)
-    size = 0
-
-    def all_ended() -> bool:
-        nonlocal size
-        if record.path.stat().st_size == size:
-            return False
-        size = record.path.stat().st_size
-        return record.count("end", "task") >= tasks
-
-    if not eventually(all_ended, within=_PATIENCE, every=0.5):
-        raise RuntimeError(f"{record.count('end', 'task')} of {tasks} tasks ended")
-    return record.facts("end", "task")[-1]["at"] - began
-
-
-def _beside_waiting(plan: Plan, worker: Worker, record: Record) -> dict[str, Any]:
-    """Run free tasks alone, and then among as many that wait for a lock which is held elsewhere."""
-    tasks = plan.scale.tasks
-    alone = _run(worker.tasks.free, record, tasks, _LIGHT)
-    record.path.write_text("")
-    with Lock("held", backend=plan.stores["redis"].another(_LOCKS)):
-        for _ in range(tasks // 2):
-            worker.tasks.waiting.delay()
-        among = _run(_Mixed(worker.tasks.free, worker.tasks.waiting), record, tasks, _LIGHT)
-    return {
-        "scenario": "free tasks among as many that wait",
-        "way": _ADMISSION.name,
-        "tasks": tasks,
-        "efficiency": alone / among,
-    }
-
-
-class _Mixed:
-    """Sends a task that waits with every second free one."""
-
-    def __init__(self, free: Any, waiting: Any) -> None:
-        self._free = free
-        self._waiting = waiting
-
-    def delay(self, number: int, hold: float) -> None:
-        if number % 2:
-            self._waiting.delay()
-        self._free.delay(number, hold)
+    stage.send([(task, number, hold) for number in range(tasks)])
+    if not stage.wait_for(tasks):
+        raise RuntimeError(f"{stage.record.count('end', 'task')} of {tasks} tasks ended")
+    return float(stage.record.facts("end", "task")[-1]["at"]) - began
 
 
 def tau(order: Sequence[int]) -> float:

@@ -17,6 +17,7 @@ from benchmarks import (
     rates,
     renewal,
     uncontended,
+    unwatched,
     watching,
 )
 from benchmarks.plan import Plan, Scale
@@ -153,7 +154,7 @@ MEASURES: Mapping[str, Measure] = {
         packages=decision.PACKAGES,
     ),
     "admission": Measure(
-        "Tasks of 50 ms behind one limit, on two workers",
+        "Tasks of 50 ms behind a limit, beside free ones, and in a long queue, on two workers",
         admission.measure,
         (
             Column("scenario", "limit, workers"),
@@ -164,6 +165,8 @@ MEASURES: Mapping[str, Measure] = {
             Column("messages", "messages a task", ".2f"),
             Column("tau", "Kendall tau", ".3f"),
             Column("most", "most at once", "d"),
+            Column("per_second", "tasks/s", ".0f"),
+            Column("memory", "MB", ".0f"),
         ),
     ),
     "ls": Measure(
@@ -175,6 +178,17 @@ MEASURES: Mapping[str, Measure] = {
             Column("seconds", "seconds", ".1f"),
             Column("longest_ms", "longest PING of another meanwhile, ms", ".1f"),
             Column("longest_alone_ms", "and before, ms", ".1f"),
+        ),
+    ),
+    "watching": Measure(
+        "What a locked task pays for those who may watch it",
+        unwatched.measure,
+        (
+            Column("store", "store"),
+            Column("way", "who watches"),
+            Column("bytecodes", "bytecodes a task", ".0f"),
+            Column("times_cut", "x without any", ".4f"),
+            Column("instructions", "machine instructions a task", ".0f"),
         ),
     ),
     "page": Measure(

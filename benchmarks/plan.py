@@ -34,6 +34,8 @@ class Scale:
         listed: how many limits a list has.
         watched: how many limits change while somebody watches the page.
         ways: how many ways without admission are measured beside it.
+        line: how many tasks of a millisecond wait in a long queue.
+        line_seconds: for how long workers run them at the most.
     """
 
     seconds: float
@@ -49,6 +51,8 @@ class Scale:
     listed: int
     watched: int
     ways: int
+    line: int
+    line_seconds: float
 
 
 FULL = Scale(
@@ -65,6 +69,8 @@ FULL = Scale(
     listed=100_000,
     watched=1000,
     ways=4,
+    line=100_000,
+    line_seconds=60.0,
 )
 QUICK = Scale(
     seconds=0.1,
@@ -78,7 +84,9 @@ QUICK = Scale(
     hold=0.01,
     listed=300,
     watched=60,
-    ways=1,
+    ways=0,
+    line=40,
+    line_seconds=10.0,
     rate_seconds=1.0,
 )
 """Shows that everything runs; its figures mean nothing."""

@@ -33,6 +33,7 @@ def ten(number: int, hold: float) -> None:
 @locked("held")
 def waiting() -> None:
     """Wait for what the benchmark holds."""
+    note("end", "waiting")
 
 
 @app.task

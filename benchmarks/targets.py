@@ -181,6 +181,8 @@ TARGETS = (
     *_admitted("mutex, 2 x 2 processes", efficiency=0.9, executions=1.02, messages=1.05, tau=0.99),
     *_admitted("semaphore of 10, 2 x 8 threads", efficiency=0.9),
     *_admitted("free tasks among as many that wait", efficiency=0.95),
+    *_admitted("free tasks among as many behind a mutex", efficiency=0.95),
+    *_admitted("100000 tasks of 1 ms in the queue", efficiency=0.8),
     Target(
         "redis, `tasklocks ls` over 100 000 held limits: seconds",
         "ls",
@@ -201,5 +203,12 @@ TARGETS = (
         _value("share", limits=1000),
         operator.lt,
         10,
+    ),
+    Target(
+        "memory, a locked task that nobody watches: bytecodes, x without any news",
+        "watching",
+        _value("times_cut", store="memory", way="nobody watches"),
+        operator.lt,
+        1.005,
     ),
 )
