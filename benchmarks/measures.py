@@ -16,9 +16,9 @@ from benchmarks import (
     listing,
     rates,
     renewal,
+    served_page,
     uncontended,
     unwatched,
-    watching,
 )
 from benchmarks.plan import Plan, Scale
 from benchmarks.tables import Column
@@ -193,7 +193,7 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "page": Measure(
         "The page of limits that change all the time, with one viewer",
-        watching.measure,
+        served_page.measure,
         (
             Column("store", "store"),
             Column("limits", "limits", "d"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.watching import watched
+from benchmarks.served_page import watched
 
 
 @pytest.mark.soak
