@@ -65,6 +65,8 @@ CONTESTANTS = (
     Contestant("tasklocks zookeeper", "zookeeper", "tasklocks", ours.lock, "kazoo", keep=ours.kept),
     Contestant("kazoo Lock", "zookeeper", "peer", peers.kazoo, "kazoo"),
     Contestant("kazoo Semaphore", "zookeeper", "peer", peers.kazoo_semaphore, "kazoo"),
+    Contestant("floor: INSERT and DELETE", "postgresql", "floor", floors.postgresql, "psycopg", waits=False),
+    Contestant("tasklocks django://", "postgresql", "tasklocks", ours.lock, "psycopg", keep=ours.kept),
 )
 
 

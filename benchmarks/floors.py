@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import http.client
 import json
+import os
 import secrets
 import sqlite3
 import threading
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.pair import Pair
 
-__all__ = ["etcd", "memory", "mongodb", "redis", "sqlite", "zookeeper"]
+__all__ = ["etcd", "memory", "mongodb", "postgresql", "redis", "sqlite", "zookeeper"]
 
 _POLL = 0.001
 _DELETE_MINE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
@@ -94,6 +96,20 @@ def mongodb(url: str, name: str) -> Pair:
         return True
 
     return Pair(_polling(acquire), lambda: taken.delete_one({"_id": name}))
+
+
+def postgresql(url: str, name: str) -> Pair:
+    """Return psycopg's insertion and deletion of a row, each a transaction and prepared, as the backend's steps are."""
+    import psycopg
+
+    server = os.environ["BENCH_POSTGRESQL_URL"].rpartition("/")[0]
+    client = psycopg.connect(f"{server}/bench_default", autocommit=True, prepare_threshold=0)
+    atexit.register(client.close)  # a connection that is forgotten complains
+    client.execute("CREATE TABLE IF NOT EXISTS taken (name text PRIMARY KEY)")
+    insert, delete = "INSERT INTO taken VALUES (%s) ON CONFLICT DO NOTHING", "DELETE FROM taken WHERE name = %s"
+    return Pair(
+        _polling(lambda: client.execute(insert, (name,)).rowcount == 1), lambda: client.execute(delete, (name,))
+    )
 
 
 def zookeeper(url: str, name: str) -> Pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sqlite3
 import subprocess
@@ -14,7 +15,10 @@ from urllib.parse import urlsplit
 from tests.processes import ROOT
 from tests.servers import RedisServer, Server
 
-__all__ = ["STORES", "MissingServerError", "Store", "through"]
+__all__ = ["SPACES", "STORES", "MissingServerError", "Store", "through"]
+
+SPACES = 10
+"""How many databases of PostgreSQL there are beside the first one."""
 
 
 class MissingServerError(Exception):
@@ -99,6 +103,33 @@ def _etcd(stack: ExitStack, folder: Path) -> Store:
     return Store(server.url, f"etcd {release}", lambda number: f"{server.url}/space-{number}", server.port)
 
 
+def _postgresql(stack: ExitStack, folder: Path) -> Store:
+    import psycopg
+
+    from tests.servers_postgresql import PostgresServer
+
+    server = stack.enter_context(_installed(PostgresServer)(folder / "postgresql", "-c", "max_connections=300"))
+    # Processes that are started later find the project by these, as those of a site do.
+    os.environ |= {"BENCH_POSTGRESQL_URL": server.url, "DJANGO_SETTINGS_MODULE": "benchmarks.django_settings"}
+    with psycopg.connect(server.url, autocommit=True) as client:
+        release = client.info.parameter_status("server_version")
+        client.execute("CREATE DATABASE bench_default")
+        _migrate()
+        for number in range(1, SPACES + 1):
+            client.execute(f"CREATE DATABASE bench_space{number} TEMPLATE bench_default")
+    return Store("django://default", f"PostgreSQL {release}", lambda number: f"django://space{number}")
+
+
+def _migrate() -> None:
+    import django
+    from django.core.management import call_command
+    from django.db import connections
+
+    django.setup()
+    call_command("migrate", "tasklocks", verbosity=0)
+    connections.close_all()
+
+
 def _zookeeper(stack: ExitStack, folder: Path) -> Store:
     from kazoo.client import KazooClient
 
@@ -126,6 +157,7 @@ STORES: Mapping[str, Callable[[ExitStack, Path], Store]] = {
     "mongodb": _mongodb,
     "etcd": _etcd,
     "zookeeper": _zookeeper,
+    "postgresql": _postgresql,
 }
 """From a store's name to what opens it; the stack closes it."""
 
