@@ -20,17 +20,20 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from tasklocks import clock
 from tasklocks.backends.base import Backend
+from tasklocks.rates import RateState
 from tasklocks.testing.asking import LONG, away, look
 from tasklocks.testing.paced import Paced, timely
-from tasklocks.types import Busy, Grant, Place
+from tasklocks.types import AcquireRequest, Busy, Grant, Pace, Place, Refused, ReserveRequest, Taken
 
 OWNERS = ["a", "b", "c", "d", "e", "f"]
 TICKETS = ["t", "u", "v"]
 TOO_MANY = 9
+QUOTAS = {"large": 3, "small": 2}
 
 _SECONDS = 3.0  # that leases may take to end, in all
 _LONGEST = 60.0  # seconds; after that no new run is compared
 _TRIES = 3
+_MONTH = 30 * 86400.0
 
 _names = itertools.count(1)
 _deliveries = itertools.count(1)
@@ -48,6 +51,7 @@ class Comparison(Paced):
         self.grants: dict[str, Grant] = {}
         self.tokens: dict[str, int] = {}
         self.newest = 0
+        self.used = 0
 
     def answered(self, owner: str, answer: Grant | Busy, *, granted: bool, ahead: int, was: int) -> None:
         assert answer.capacity_was == (was if was not in (0, self.model.capacity) else None)
@@ -106,6 +110,43 @@ class Comparison(Paced):
             ahead = len(self.model.queue) + list(self.model.away).index(ticket)
         answer = look(self.backend, owner, self.name, permits=permits, capacity=capacity, place=away(ticket))
         self.answered(owner, answer, granted=granted, ahead=ahead, was=was)
+
+    @rule(ticket=st.sampled_from(TICKETS), permits=permits, capacity=capacities, patient=st.booleans())
+    @timely
+    def take_all(self, ticket: str, permits: int, capacity: int, *, patient: bool) -> None:
+        """The same for a task with two quotas, that goes away until its start, or gives up."""
+        owner = f"{ticket}-{next(_deliveries)}"
+        was = self.model.capacity
+        granted = self.model.acquire(owner, permits, capacity)
+        request = AcquireRequest(self.name, owner, permits, capacity, LONG, away(ticket))
+        answer = self.backend.take_all(request, self.quotas(None if patient else 0.0), 1.0)
+        if not granted:
+            self.model.away[ticket] = permits
+            assert isinstance(answer, Busy), f"{owner} got {answer}"
+            ahead = len(self.model.queue) + list(self.model.away).index(ticket)
+            self.answered(owner, answer, granted=False, ahead=ahead, was=was)
+            return
+        self.model.away.pop(ticket, None)
+        if self.used < min(QUOTAS.values()):
+            self.used += 1
+            assert isinstance(answer, Taken) and answer.grant is not None, f"{owner} got {answer}"  # noqa: PT018
+            self.answered(owner, answer.grant, granted=True, ahead=0, was=was)
+        else:
+            self.used += patient
+            self.model.release(owner)
+            assert isinstance(answer, Refused) if not patient else answer == Taken(None, answer.slots), answer
+
+    def quotas(self, max_wait: float | None) -> list[ReserveRequest]:
+        """Return two rates of this run, which the model only has to count."""
+        paces = {f"{self.name}-{name}": Pace(limit, _MONTH, algorithm="sliding") for name, limit in QUOTAS.items()}
+        return [ReserveRequest(name, (pace,), 1.0, max_wait) for name, pace in paces.items()]
+
+    @precondition(lambda self: self.used)
+    @rule()
+    @timely
+    def as_many_starts_are_reserved_as_the_model_has(self) -> None:
+        for quota in self.quotas(None):
+            assert self.backend.update(quota.name, _counted) == self.used
 
     @rule(owner=owners)
     @timely
@@ -252,3 +293,8 @@ def _one_counts(backend: Backend, machine: type[Comparison], how: dict[str, Any]
 def _shortest(backend: Backend) -> float:
     """A ttl that the backend can keep, and within which a few steps are done."""
     return max(0.4, backend.capabilities.min_ttl)
+
+
+def _counted(text: str, now: float) -> tuple[str, float, float]:
+    """Return how many starts a sliding window has counted; changes nothing."""
+    return text, 0.0, RateState.read(text).counted[0][-1][2]

@@ -25,7 +25,6 @@ __all__ = [
     "read_texts",
     "release",
     "renew",
-    "savepoint",
     "undo",
     "version",
     "write_text",
@@ -49,8 +48,14 @@ def key_of(full: str) -> str:
     return f"{full[:200]}~{hashlib.sha256(full.encode()).hexdigest()}"
 
 
-def acquire(full: str, request: AcquireRequest) -> list[Statement]:
-    """Return the statements; the last two answer with the capacity before, and with a lease or why there is none."""
+def acquire(full: str, request: AcquireRequest, *, undoable: bool = False) -> list[Statement]:
+    """Return the statements; two answer: with the capacity before, and with a lease or why there is none.
+
+    Args:
+        full: the limit.
+        request: what is asked for.
+        undoable: the lease can be undone by `undo`.
+    """
     place = request.place or _NOWHERE
     away = 2 if request.place is None else int(place.address is None)
     key = key_of(full)
@@ -68,7 +73,8 @@ def acquire(full: str, request: AcquireRequest) -> list[Statement]:
         "since": literal(None if request.since is None else float(request.since)),
     }
     line = ["place"] if request.place is not None else []
-    return _filled(["lock", "state", "drop", "serve", "take", *line, "answer"], facts)
+    point = ["savepoint"] if undoable else []
+    return _filled(["lock", "state", "drop", "serve", *point, "take", *line, "answer"], facts)
 
 
 def renew(keys: Sequence[str], grants: Sequence[Grant]) -> list[Statement]:
@@ -113,13 +119,8 @@ def write_text(full: str, text: str, keep: float, *, lock: str | None = None, ow
     return Statement("write_text_if_leased", {**_facts(key, owner), **facts, "lock": literal(key_of(lock))})
 
 
-def savepoint() -> Statement:
-    """Return the statement after which a step can be undone."""
-    return Statement("savepoint", {})
-
-
 def undo(full: str, request: AcquireRequest) -> list[Statement]:
-    """Return the statements that undo an acquire, and give up the place of one who comes back by itself."""
+    """Return the statements that undo a lease, and give up the place of one who comes back by itself."""
     place = request.place or _NOWHERE
     facts = {"key": literal(key_of(full)), "ticket": literal(place.ticket)}
     return _filled(["undo", "come_back_no_more"], facts)

@@ -42,8 +42,8 @@ def take_all(
     lock = _steps.full_key_of(prefix, request.name)
     soon = not isinstance(slots, Refused) and begins_soon(slots, within)
     with_lease = [_steps.write_text(name, text, keep, lock=lock, owner=request.owner) for name, text in written]
-    acquire, asked_at = _steps.acquire(lock, request), clock.now()
-    steps = [*acquire, *with_lease] if soon else [_steps.savepoint(), *acquire]
+    steps = [*_steps.acquire(lock, request), *with_lease] if soon else _steps.acquire(lock, request, undoable=True)
+    asked_at = clock.now()
     was, answer = map(json.loads, session.ask(steps, begin=False, commit=soon))
     grant = read(request, was[0], answer, asked_at)
     if not soon:

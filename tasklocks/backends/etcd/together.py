@@ -73,9 +73,7 @@ def _attempt(
     keys = _keys(store, rates)
     texts, keep, slots = reserving(rates, RETENTION)([live_text(row.kvs) for row in found], now)
     if isinstance(slots, Refused):
-        if away := wish.no_longer_away():
-            store.transport.txn(Txn((), away))
-        return slots
+        return slots if wish.stay_out(line) else None
     same, puts = unchanged(keys, found), store.texts.puts(keys, texts, now, keep)
     if not begins_soon(slots, within):
         return Taken(None, slots) if wish.stay_out(line, same, puts) else None

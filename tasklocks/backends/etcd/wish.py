@@ -70,7 +70,7 @@ class Wish:
         changed = line.capacity.permits != stated.permits
         base, same_base = self.store.base.now()
         entry = self._entry(base, since=time.time())
-        writes: list[Op] = [Put(self.keys.entry(entry.owner), entry.written(), session.id), *self.no_longer_away()]
+        writes: list[Op] = [Put(self.keys.entry(entry.owner), entry.written(), session.id), *self._no_longer_away()]
         if changed:
             writes.append(self._stating(stated))
         unknown = (Range(self.keys.capacity), Range(self.keys.hold)) if line.revision == 0 else ()
@@ -141,20 +141,25 @@ class Wish:
         entry = self._entry(mine.token - mine.create, since=time.time() - held)
         entry = replace(entry, permits=mine.permits, create=mine.create)
         self.asked_at = clock.now()
-        revision = claim(self.store, mine, entry, session, self.no_longer_away())
+        revision = claim(self.store, mine, entry, session, self._no_longer_away())
         if revision is None:
             return None
         return self._granted(replace(entry, mod=revision), session)
 
-    def stay_out(self, line: Line, besides: tuple[Compare, ...], writing: tuple[Put, ...]) -> bool:
-        """Write something else, if permits are as free as in `line`, and take none; return whether it was done."""
+    def stay_out(self, line: Line, besides: tuple[Compare, ...] = (), writing: tuple[Put, ...] = ()) -> bool:
+        """Take no permits, if they are as free as in `line`, but write something else; return whether it was done."""
         stated = line.stating(self.request.capacity)
-        stating = [] if line.capacity.permits == stated.permits else [self._stating(stated)]
-        writes = (*writing, *self.no_longer_away(), *stating)
-        return self.store.transport.txn(Txn((unchanged_since(self.keys, line), *besides), writes)).done
+        changed = line.capacity.permits != stated.permits
+        writes = (*writing, *self._no_longer_away(), *([self._stating(stated)] if changed else ()))
+        if not writes:
+            return True
+        reply = self.store.transport.txn(Txn((unchanged_since(self.keys, line), *besides), writes))
+        if reply.done and changed:
+            now = replace(line, revision=reply.revision, capacity=replace(stated, mod=reply.revision))
+            self.store.remember(self.request.name, now)
+        return reply.done
 
-    def no_longer_away(self) -> tuple[Op, ...]:
-        """Return what gives up the place of one who comes back by itself."""
+    def _no_longer_away(self) -> tuple[Op, ...]:
         place = self.request.place
         return () if place is None else (Delete(self.keys.away_place(place.ticket)),)
 
