@@ -18,11 +18,11 @@ from kombu.exceptions import KombuError
 from tasklocks import LockBusy
 from tasklocks.backends import Backend
 from tasklocks.cli.output import ago, say, when
-from tasklocks.cli.queues import Queued, find_queued
+from tasklocks.cli.queues import Queued, find_queued, queue_sizes
 from tasklocks.names import escaped
 from tasklocks.overview import backend_clock, look_at_rate
 
-__all__ = ["find_elsewhere"]
+__all__ = ["find_elsewhere", "unseen"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,18 @@ def find_elsewhere(backend: Backend, app: Celery | None, task_id: str, patience:
         return []
     at_broker = _quietly(lambda: _at_broker(backend, app, task_id, patience))
     return at_broker or _quietly(lambda: list(_ended(app, task_id)))
+
+
+def unseen(app: Celery) -> str:
+    """Return in words which queues hold messages that nobody can look at; empty if there are none."""
+    sizes = _quietly(lambda: [_unseen(app)])
+    return ", ".join(f"{size} in {name!r}" for name, size in (sizes[0] if sizes else {}).items())
+
+
+def _unseen(app: Celery) -> dict[str, int]:
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0.1)
+        return {} if connection.transport.driver_type == "redis" else queue_sizes(app, connection)
 
 
 def _quietly(step: Callable[[], list[T]]) -> list[T]:

@@ -14,7 +14,7 @@ from celery import Celery
 from tasklocks.backends import Backend
 from tasklocks.cli.access import Failed, app_of, command
 from tasklocks.cli.completing import limit_names, task_ids
-from tasklocks.cli.elsewhere import find_elsewhere
+from tasklocks.cli.elsewhere import find_elsewhere, unseen
 from tasklocks.cli.output import ago, say, say_json, say_table, when
 from tasklocks.cli.sentences import is_overdue, why_text
 from tasklocks.cli.starts import NextStart, next_starts
@@ -120,10 +120,12 @@ def _nobody_knows(task_id: str, app: Celery | None) -> str:
             f"the task {task_id} neither holds nor waits for a lock here. Ask with -A and your app: then the workers, "
             "the broker's queues and the result backend are asked, too, and starts reserved under rate limits are known"
         )
+    queued = unseen(app)
+    hidden = f" It may be one of the messages that nobody but a worker can look at: {queued}." if queued else ""
     return (
         f"nobody knows the task {task_id}: it neither holds nor waits for a lock, no worker that answered has it, and "
         "it has no result. It was never sent, its result is forgotten or not kept, or it is with a worker that does "
-        "not answer or in a queue that cannot be looked into (only Redis can); see `celery inspect ping`"
+        f"not answer (see `celery inspect ping`).{hidden}"
     )
 
 

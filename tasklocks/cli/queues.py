@@ -1,7 +1,7 @@
 """A look into the queues of a broker, for one task: its own queue, and those in which tasks stay that are due later.
 
 Only Redis lets anybody look without taking: its queues are lists. Nothing is moved, and a few hundred messages are read
-at a time, so that workers get theirs meanwhile. On other brokers nothing is found.
+at a time, so that workers get theirs meanwhile. Of others no more is known than how many messages each queue has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kombu.connection import Connection
 from tasklocks.celery.later import STAYS, later_queue
 from tasklocks.celery.waited import read
 
-__all__ = ["Queued", "find_queued"]
+__all__ = ["Queued", "find_queued", "queue_sizes"]
 
 _PAGE = 200
 _MOST = 20_000  # messages of one queue that are looked at
@@ -56,6 +56,23 @@ def find_queued(app: Celery, connection: Connection, task_id: str) -> Iterator[Q
             for ahead, headers in enumerate(_headers(connection.default_channel, queue)):
                 if str(headers.get("id", "")).startswith(task_id):
                     yield _queued(queue, ahead, queue != home, headers)
+
+
+def queue_sizes(app: Celery, connection: Connection) -> dict[str, int]:
+    """Return how many messages the queues have that the app's workers consume, and those beside them; no empty ones."""
+    homes = list(app.amqp.queues)
+    names = [*homes, *(later_queue(home, stay).name for home in homes for stay in STAYS)]
+    sizes = {name: _size(connection, name) for name in names}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def _size(connection: Connection, queue: str) -> int:
+    # A channel of its own each: asked for a queue that is not there, RabbitMQ closes it.
+    with connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except connection.channel_errors:
+            return 0
 
 
 def _headers(channel: Any, queue: str) -> Iterator[dict[str, Any]]:

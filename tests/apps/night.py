@@ -33,6 +33,12 @@ def save(document: str, seconds: float = 600.0) -> None:
 def call_partner(customer: str) -> None: ...
 
 
+@app.task(name="shop.ship")
+@rate_limited("carrier", "1/m")
+@locked("ship-{order}")
+def ship(order: int) -> None: ...
+
+
 @app.task(name="shop.mail")
 def mail(seconds: float = 0.0) -> None:
     time.sleep(seconds)

@@ -46,3 +46,22 @@ def test_a_redis_that_may_evict_locks_is_named(redis_server, at):
     result = at(redis_server.url)("doctor")
     assert result.exit_code == 1
     assert "evicts keys" in result.output
+
+
+def test_a_user_without_the_rights_is_told_which_step_fails_and_where_to_look(redis_server, at):
+    import redis
+
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.acl_setuser(
+            "reader",
+            enabled=True,
+            passwords=["+secret-1"],
+            keys=["*"],
+            categories=["+@read", "+@connection", "+@scripting"],
+            commands=["+time"],
+        )
+    result = at(redis_server.url.replace("redis://", "redis://reader:secret-1@"))("doctor")
+    assert result.exit_code == 1
+    assert "FAIL  acquire" in result.output
+    assert "look at the rights" in result.output
+    assert "secret-1" not in result.output

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from tasklocks import connect, who
+from tasklocks.cli import limits, main
 from tasklocks.testing.asking import taken
 from tests.cli.conftest import CommandLine
 from tests.processes import ROOT, free_port
@@ -97,6 +99,12 @@ def test_control_characters_of_owners_do_not_reach_the_terminal(tmp_path):
     for text in (*texts, shown("release", "report", answer="y\n").output):
         assert "\x1b" not in text
         assert "\x07" not in text
+
+
+@pytest.mark.parametrize("name", sorted(limits.commands))
+def test_every_command_can_answer_in_json(name):
+    assert "--json" in limits.commands[name].get_help(click.Context(limits.commands[name]))
+    assert limits.commands[name] is main.commands[name]
 
 
 def test_bench_measures_pairs(url):

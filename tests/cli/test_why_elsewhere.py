@@ -91,6 +91,24 @@ def test_a_task_that_no_worker_has_fetched_is_found_in_its_queue(night):
         night.resume()
 
 
+def test_where_nobody_can_look_into_queues_the_result_says_why_and_the_queues_how_many(rabbitmq_url, redis_url):
+    urls = [empty_redis_database(redis_url) for _ in range(2)]
+    with worker(APP, broker=rabbitmq_url, backend=urls[0], locks=urls[1], pool="threads") as running:
+        done, late = (running.tasks.ship.delay(number).id for number in range(2))
+        assert eventually(lambda: sorted(map(_end, (done, late))) == ["comes back", "has ended"], within=20, every=0.2)
+        assert any("waiting: rate limit 'carrier'" in why(each)[1] for each in (done, late))
+        running.pause()
+        running.tasks.mail.delay()
+        code, said = why("nobody-knows-it", "--patience", "0.3")
+        assert code == 1
+        assert "messages that nobody but a worker can look at: 1 in" in said
+        running.kill()
+
+
+def _end(task_id: str) -> str:
+    return next((words for words in ("comes back", "has ended") if words in why(task_id)[1]), "")
+
+
 def test_a_broker_that_does_not_answer_is_no_reason_to_wait(monkeypatch, tmp_path, load: Callable[..., Any]):
     load(broker=f"redis://127.0.0.1:{free_port()}/0", locks=f"sqlite:///{tmp_path}/locks.db")
     code, said = why("some-task", "--patience", "0.3")

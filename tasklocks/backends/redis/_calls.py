@@ -110,11 +110,15 @@ class Calls:
             raise told from error
 
 
+# What a server says of a command inside a script, without a sign of what kind of error it is.
+_FORBIDDEN = "The user executing the script can't"
+
+
 def translated(error: Exception, where: str) -> TaskLocksError:
     """Return what to raise for an error of redis-py; `where` tells which Redis it was."""
     if isinstance(error, (AuthenticationError, AuthenticationWrongNumberOfArgsError)) or _is_refusal(error):
         return BackendRefused(f"{where} refuses the user or the password of the URL: {error}")
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or _FORBIDDEN in str(error):
         return BackendRefused(f"{where} does not let this user do what locks need (see docs, Redis, rights): {error}")
     if isinstance(error, TimedOut):
         return BackendUnavailable(f"{where} does not answer: {error}")
