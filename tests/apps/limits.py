@@ -15,9 +15,12 @@ from kombu import Exchange, Queue
 
 from tasklocks import LeaseLost, LockedTask, current_lease, locked, news
 from tests.apps import make_app
+from tests.apps.loop_gaps import note_gaps
 from tests.apps.record import note, section
 
 app = make_app("tests.apps.limits")
+if os.environ.get("TEST_LOOP"):
+    note_gaps(app)
 
 QUEUE = os.environ["TEST_QUEUE"]
 # RabbitMQ delays messages to quorum queues itself, but only to topics.
