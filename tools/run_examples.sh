@@ -8,6 +8,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 "${VENV:-.venv}/bin/python" -m venv "$scratch/venv"
 "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check dist/*.whl
+[ -s "$scratch"/venv/lib/python*/site-packages/tasklocks/web/static/index.html ] || { echo "the wheel lacks the page" >&2; exit 1; }
 cp -r examples "$scratch/examples"
 mkdir "$scratch/work"
 

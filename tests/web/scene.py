@@ -28,14 +28,14 @@ def about(task: str, number: str, worker: str = "w1", pid: int = 811) -> str:
 def a_night(backend: Backend) -> Iterator[None]:
     """Fill the backend, and keep some limits changing."""
     with Line(backend) as line:
-        taken(backend, "0b9a6d1e:a1", "import-7", info=about("import_account", "0b9a6d1e"))
+        taken(backend, "0b9a6d1e:a1", "import-7", ttl=600, info=about("import_account", "0b9a6d1e"))
         line.join("5c1f22a8:b2", "import-7", keep=600, info=about("import_account", "5c1f22a8", "w2", 402))
         _away(backend, "import-7", "e7704b39", "close_account")
         _overlap(backend)
         _idle(backend)
         RateLimit("mail-server", "5/s", backend=backend).reserve()
-        for _ in range(40):
-            RateLimit("partner-api", "30/m", backend=backend).reserve()
+        for _ in range(20):
+            RateLimit("partner-api", "120/m", backend=backend).reserve()
         for _ in range(7):
             RateLimit("geo-quota", "1000/h", algorithm="sliding", backend=backend).reserve()
         tasklocks.pause("mail-server", 240, backend=backend)

@@ -6,12 +6,13 @@ import { ago } from "./format.js";
 import { SHOWN, windowOf } from "./strip.js";
 
 const HEADERS = ["Rate limit", "Counts by", "Reserved ahead", "Counted in its window", "Paused for", "Reserved ahead, last minutes", ""];
+// Of the rate limits that were shown since the page was opened.
+const pasts = new Map();
 const COUNTS = { gcra: "even pace", sliding: "sliding window", fixed: "calendar quota", "": "nothing yet" };
 
 /** Show rate limits in `main`; return what to do with what is heard. */
 export function open(main, parameters, now) {
   const tables = el("div");
-  const pasts = new Map();
   let rates = null;
   let heardAt = null;
   replace(main, el("section", { id: "rates" }, el("h2", {}, "Rate limits"),

@@ -16,8 +16,8 @@ export function timeline({ samples, holds, waits }, now) {
   const x = (moment) => (WIDTH * (Math.min(Math.max(moment, from), now) - from)) / seconds;
   const parts = stretches(samples, from, now);
   const capacity = Math.max(1, ...parts.map(([, , sample]) => sample[1]));
-  const held = laned(holds.filter(lasting), Math.max(capacity, 1));
-  const waiting = laned(waits.filter(lasting), 1);
+  const held = laned(holds.filter(lasting));
+  const waiting = laned(waits.filter(lasting).map(([label, , since, until]) => [label, 1, since, until]));
   const lanes = Math.min(MOST, Math.max(capacity, held.lanes));
   const queue = Math.min(MOST, waiting.lanes);
   const below = lanes * LANE + 6;
@@ -27,9 +27,9 @@ export function timeline({ samples, holds, waits }, now) {
   },
   ...parts.flatMap((part) => marks(part, x, lanes)),
   ...lines(Math.min(capacity, MOST)),
+  ...axis(from, now, seconds, height),
   ...held.bars.flatMap((bar) => holdBars(bar, x, lanes, parts)),
-  ...waiting.bars.filter(({ lane }) => lane < queue).map((bar) => waitBar(bar, x, below)),
-  ...axis(from, now, seconds, height));
+  ...waiting.bars.filter(({ lane }) => lane < queue).map((bar) => waitBar(bar, x, below)));
   return el("figure", {}, picture, legend(holds, waits, held.lanes > MOST || waiting.lanes > MOST));
 
   function lasting([, , since, until]) {
@@ -38,7 +38,7 @@ export function timeline({ samples, holds, waits }, now) {
 }
 
 /** Give each span the first lane that is free when it begins: a permit each, so that an overlap needs a lane too many. */
-function laned(spans, from) {
+function laned(spans) {
   const ends = [];
   const bars = [];
   for (const [label, permits, since, until] of [...spans].sort((one, other) => one[2] - other[2])) {
@@ -49,16 +49,16 @@ function laned(spans, from) {
       bars.push({ lane, label, since, until });
     }
   }
-  return { bars, lanes: Math.max(ends.length, spans.length ? from : 0) };
+  return { bars, lanes: ends.length };
 }
 
 function marks([begin, end, sample], x, lanes) {
   const place = { x: x(begin), width: Math.max(1.5, x(end) - x(begin)) };
   const [, capacity, held, waiting] = sample;
   const ground = svg("rect", { class: "ground", ...place, y: 0, height: Math.min(capacity, lanes) * LANE });
-  if (!isIdle(sample) || held >= lanes) return [ground];
-  const free = { y: held * LANE, height: (Math.min(capacity, lanes) - held) * LANE };
-  return [ground, svg("rect", { ...look("idle"), ...place, ...free },
+  if (!isIdle(sample)) return [ground];
+  // Behind all lanes: what is held covers its own.
+  return [ground, svg("rect", { ...look("idle"), ...place, y: 0, height: Math.min(capacity, lanes) * LANE },
     svg("title", {}, `${capacity - held} of ${capacity} permits idle while ${waiting} waited`))];
 }
 
@@ -68,11 +68,21 @@ function holdBars({ lane, label, since, until }, x, lanes, parts) {
   const place = (begin, end) => ({ x: x(begin), width: Math.max(1.5, x(end) - x(begin)), y: lane * LANE + 2, height: LANE - 4 });
   const end = until ?? Infinity;
   const title = () => svg("title", {}, `${label}, since ${when(since)}${until ? `, until about ${when(until)}` : ""}`);
-  const over = parts
-    .filter(([begin, over, sample]) => isOver(sample) && lane >= sample[1] && begin < end && over > since)
+  const over = joined(parts.filter(([begin, over, sample]) => isOver(sample) && lane >= sample[1] && begin < end && over > since))
     .map(([begin, over]) => svg("rect", { class: "over", ...place(Math.max(begin, since), Math.min(over, end)) }, title()));
   const words = svg("text", { x: x(since) + 5, y: lane * LANE + 14, class: "label" }, x(end) - x(since) > 130 ? shortened(label, x(end) - x(since)) : "");
-  return [svg("rect", { class: "held", rx: 2, ...place(since, end) }, title()), ...over, words];
+  const cover = svg("rect", { class: "cover", ...place(since, end), y: lane * LANE, height: LANE });
+  return [cover, svg("rect", { class: "held", rx: 2, ...place(since, end) }, title()), ...over, words];
+}
+
+/** Make one stretch of those that touch. */
+function joined(stretches) {
+  const found = [];
+  for (const [begin, end] of stretches) {
+    if (found.length && found.at(-1)[1] >= begin) found.at(-1)[1] = end;
+    else found.push([begin, end]);
+  }
+  return found;
 }
 
 function waitBar({ lane, label, since, until }, x, below) {
