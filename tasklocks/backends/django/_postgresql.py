@@ -124,8 +124,16 @@ class PostgresLimits(ReservesByUpdate):
         self, request: AcquireRequest, rates: Sequence[ReserveRequest], within: float
     ) -> Taken | Busy | Refused:
         """See `Backend.take_all`."""
-        with self._links().session() as session:
-            return take_all(session, self._prefix, request, rates, within=within, read=_answer)
+
+        def step() -> Taken | Busy | Refused:
+            with self._links().session() as session:
+                return take_all(session, self._prefix, request, rates, within=within, read=_answer)
+
+        try:
+            return step()
+        except AnswerLost:
+            # Done twice, it costs a start; not done again, the permits would stay taken for nobody.
+            return step()
 
     def listen(self, owner: str) -> Listener:
         """See `Backend.listen`."""

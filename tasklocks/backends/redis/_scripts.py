@@ -80,16 +80,8 @@ def _script(*parts: str, functions: Mapping[str, Sequence[str]] = MappingProxyTy
         f"local HOLD_WEIGHT, HOLDERS_SHOWN, DEAF_AT_MOST = {HOLD_WEIGHT}, {HOLDERS_SHOWN}, {_DEAF_AT_MOST}\n"
     )
     made = "".join(f"local function {head}\n{_joined(each)}\nend\n" for head, each in functions.items())
-    source = (constants + _ALONE + made + _joined(parts)).encode()
+    source = (constants + made + _joined(parts)).encode()
     return Script(packed([source]), packed([hashlib.sha1(source).hexdigest()]))  # noqa: S324 - as Redis names scripts
-
-
-# What the parts of a larger script are given instead, see `take_all.lua`.
-_ALONE = """local begins
-local function put(...)
-  redis.call('SET', ...)
-end
-"""
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -97,14 +89,14 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 ABOUT = _script("about")
-ACQUIRE = _script("start", "acquire_free", "limit", "line", "acquire")
+ACQUIRE = _script("grant_at_once", "start", "acquire_free", "limit", "line", "acquire")
 RENEW = _script("start", "limit", "line", "renew")
 RELEASE = _script("start", "release_unawaited", "limit", "line", "release")
 FORCE_RELEASE = _script("start", "limit", "line", "force_release")
 INSPECT = _script("start", "limit", "line", "inspect")
-RESERVE_FIXED = _script("rate_state", "reserve_fixed")
-RESERVE_GCRA = _script("rate_state", "reserve_gcra")
-RESERVE_SLIDING = _script("rate_state", "reserve_sliding")
+RESERVE_FIXED = _script("write_at_once", "rate_state", "reserve_fixed")
+RESERVE_GCRA = _script("write_at_once", "rate_state", "reserve_gcra")
+RESERVE_SLIDING = _script("write_at_once", "rate_state", "reserve_sliding")
 PAGE = _script("page", functions={"state_of(KEYS)": ("start", "limit", "line", "inspect")})
 READ_TEXT = _script("read_text")
 TAKE_ALL = _script(
