@@ -21,7 +21,7 @@ from tasklocks.renewal import RAN_OUT, renewal
 from tasklocks.started import pause_here, started_here
 from tasklocks.types import Grant
 
-__all__ = ["Lease", "current_lease", "entered_leases", "give_back_unseen", "held_leases"]
+__all__ = ["Lease", "current_lease", "entered_leases", "give_back", "give_back_unseen", "held_leases"]
 
 _logger = logging.getLogger("tasklocks")
 _held: ContextVar[tuple[Lease, ...]] = ContextVar("tasklocks_held", default=())
@@ -208,7 +208,8 @@ class Lease:
         try:
             _held.set(tuple(lease for lease in _held.get() if lease is not self))
         finally:
-            self._release_quietly()
+            # The work is done; an error here would make a finished task look failed.
+            give_back(self)
 
     def renewed(self, grant: Grant) -> None:
         """Take over a renewal's answer (called by the renewal)."""
@@ -239,13 +240,6 @@ class Lease:
         if self.source is not None:
             return self.source.about(self.name, self.owner)
         return About(self.name, owner=self.owner, backend=repr(self.backend), permits=self.permits)
-
-    def _release_quietly(self) -> None:
-        try:
-            self.release()
-        except BackendUnavailable as unavailable:
-            # The work is done; an error here would make a finished task look failed.
-            _logger.warning("%r ends by itself within %.0f s: %s", self.name, self.grant.ttl, unavailable)
 
     def _give_back(self) -> bool:
         renewal().remove(self)
@@ -319,6 +313,14 @@ def hold_in_order(leases: Sequence[Lease]) -> None:
 def entered_leases() -> tuple[Lease, ...]:
     """Return the leases whose `with` block this is, outermost first, also those that were released inside it."""
     return _held.get()
+
+
+def give_back(lease: Lease) -> None:
+    """Release the lease; if the backend does not answer, it ends by itself, for it is not renewed any more."""
+    try:
+        lease.release()
+    except BackendUnavailable as unavailable:
+        _logger.warning("%r ends by itself within %.0f s: %s", lease.name, lease.grant.ttl, unavailable)
 
 
 def give_back_unseen(owner: str) -> None:

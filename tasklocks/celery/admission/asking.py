@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasklocks import waiting
-from tasklocks.celery.admission.errands import give_back
 from tasklocks.celery.admission.held import Held, Want
 from tasklocks.errors import LockBusy
-from tasklocks.leases import Lease
+from tasklocks.leases import Lease, give_back
 from tasklocks.types import Busy, Grant
 
 __all__ = ["Answer", "Asking"]

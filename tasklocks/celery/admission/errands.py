@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from tasklocks.backends import Backend
 from tasklocks.errors import TaskLocksError
-from tasklocks.leases import Lease
+from tasklocks.leases import Lease, give_back
 
-__all__ = ["Errands", "give_back"]
+__all__ = ["Errands"]
 
 _logger = logging.getLogger("tasklocks")
 
@@ -52,11 +52,3 @@ class Errands:
             except Exception:
                 # A fault of a backend must not end the thread: other limits' permits depend on it.
                 _logger.exception("something of a limit is not given back; it lapses by itself")
-
-
-def give_back(lease: Lease) -> None:
-    """Release the lease; if the backend does not answer, it lapses, for it is not renewed any more."""
-    try:
-        lease.release()
-    except TaskLocksError as error:
-        _logger.warning("%r ends by itself within %.0f s: %s", lease.name, lease.grant.ttl, error)

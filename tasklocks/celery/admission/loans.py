@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 from tasklocks import clock
 from tasklocks.celery import interrupt
-from tasklocks.celery.admission.errands import Errands, give_back
+from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.held import Held, Want
 from tasklocks.celery.admission.table import LOST, Table
-from tasklocks.leases import Lease
+from tasklocks.leases import Lease, give_back
 from tasklocks.types import Grant
 
 __all__ = ["FarLease", "FarLoans", "Loans", "NearLease", "NearLoans"]
