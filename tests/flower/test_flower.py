@@ -94,8 +94,8 @@ def test_a_waiting_task_shows_that_it_waits_and_why(flower, waiting, tmp_path, r
 def test_its_pages_show_the_same_in_a_browser(flower, waiting, tmp_path, request):
     if "admission" in request.node.name:
         pytest.skip("the picture is of a task that is sent again")
-    assert eventually(lambda: flower.state(waiting) == "RETRY", within=20, every=0.2)
-    assert "RETRY" in shown(f"{flower.url}/tasks", tmp_path)
+    # Now and then it is tried again.
+    assert eventually(lambda: "RETRY" in shown(f"{flower.url}/tasks", tmp_path), within=30)
     assert REASON.search(shown(f"{flower.url}/task/{waiting}", tmp_path))
     for name, path, size in (
         ("flower-tasks", "/tasks", (1280, 520)),
