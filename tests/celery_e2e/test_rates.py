@@ -18,8 +18,8 @@ from celery.exceptions import TaskRevokedError
 
 from tasklocks import LockBusy, LockTimeout, RateLimit, connect
 from tests.celery_e2e.conftest import REDELIVERY, Stage, broker_of, make_stage, new_locks
+from tests.celery_e2e.two_workers import started_again
 from tests.processes import eventually
-from tests.workers import Worker, start_worker
 
 STAGES = [("redis", "redis"), ("rabbitmq", "sqlite")]
 
@@ -30,14 +30,8 @@ def rated(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pyte
     broker, locks = request.param
     folder = tmp_path_factory.mktemp("rates")
     options = {"app": "tests.apps.rates", "locks": new_locks(locks, folder, redis_url), "concurrency": 2}
-    with make_stage(broker_of(request, broker), redis_url, folder, **options) as made:
-        second = second_worker(made)
+    with make_stage(broker_of(request, broker), redis_url, folder, **options) as made, started_again(made):
         yield made
-        second.stop()
-
-
-def second_worker(stage: Stage) -> Worker:
-    return start_worker(stage.worker.settings, tasks=stage.worker.tasks, concurrency=2)
 
 
 def starts(stage: Stage, name: str, count: int, within: float = 30.0) -> list[float]:
@@ -216,12 +210,9 @@ def test_nothing_is_lost_and_the_pace_is_kept_when_all_workers_are_killed(reques
         starts(stage, limit, 10)
         stage.worker.kill()
         time.sleep(1.5)
-        second = second_worker(stage)
-        third = second_worker(stage)
-        assert eventually(lambda: tags(stage, limit) == set(range(60)), within=20)
-        assert most_in(starts(stage, limit, 60), 1.0) <= 20 + 5 + 2
-        second.stop()
-        third.stop()
+        with started_again(stage), started_again(stage):
+            assert eventually(lambda: tags(stage, limit) == set(range(60)), within=20)
+            assert most_in(starts(stage, limit, 60), 1.0) <= 20 + 5 + 2
 
 
 @pytest.mark.faults

@@ -12,7 +12,8 @@ import pytest
 from tasklocks import connect
 from tasklocks.rates import RateState
 from tests.celery_e2e.conftest import REDELIVERY, Stage, broker_of, make_stage
-from tests.celery_e2e.test_rates import most_in, second_worker, starts, tags
+from tests.celery_e2e.test_rates import most_in, starts, tags
+from tests.celery_e2e.two_workers import started_again
 from tests.processes import eventually
 
 STAGES = [("redis", "redis"), ("rabbitmq", "sqlite"), ("redis", "mongodb")]
@@ -62,11 +63,10 @@ def test_a_worker_that_is_killed_leaks_no_lease_and_few_starts(request, redis_ur
             stage.tasks.together.delay(limit, tag, 0.05)
         ran = len(starts(stage, limit, 5))
         stage.worker.kill()
-        second = second_worker(stage)
-        assert eventually(lambda: tags(stage, limit) == set(range(COUNT)), within=30)
-        # A task that comes again brings its start if it was sent away, and else takes another one.
-        assert reserved(stage, limit) <= stage.record.count("start", limit) + 2 * 2
-        assert stage.record.count("start", limit) <= COUNT + ran
-        with stage.held(f"{limit}-lock"):
-            pass
-        second.stop()
+        with started_again(stage):
+            assert eventually(lambda: tags(stage, limit) == set(range(COUNT)), within=30)
+            # A task that comes again brings its start if it was sent away, and else takes another one.
+            assert reserved(stage, limit) <= stage.record.count("start", limit) + 2 * 2
+            assert stage.record.count("start", limit) <= COUNT + ran
+            with stage.held(f"{limit}-lock"):
+                pass
