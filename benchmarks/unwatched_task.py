@@ -8,9 +8,9 @@ With TASKS it only runs so many, for somebody else to count.
 from __future__ import annotations
 
 import ast
+import gc
 import logging
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FrameType
@@ -46,17 +46,15 @@ def _is_source(target: ast.AST) -> bool:
 
 def _cut_news_out() -> None:
     """Import tasklocks without the lines of news from now on."""
-    compiled = SourceFileLoader.source_to_code
+    usual = SourceFileLoader.get_code
 
-    def cut(self: SourceFileLoader, data: Any, path: Any, **options: Any) -> CodeType:
-        if _PACKAGE in str(path):
-            data = ast.fix_missing_locations(_Cut().visit(ast.parse(data)))
-        return compiled(self, data, path, **options)
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        if _PACKAGE not in path:
+            return usual(self, fullname)
+        return compile(ast.fix_missing_locations(_Cut().visit(ast.parse(self.get_data(path)))), path, "exec")
 
-    # Neither read what others have compiled, nor leave them this.
-    sys.pycache_prefix = tempfile.mkdtemp()
-    sys.dont_write_bytecode = True
-    SourceFileLoader.source_to_code = cut  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
 
 
 def _task(url: str) -> Callable[[], Any]:
@@ -133,6 +131,8 @@ def main(way: str, url: str, tasks: int) -> None:
         _cut_news_out()
     run = _task(url)
     _watch(way)
+    # What lies around from cutting would be looked through again and again.
+    gc.disable()
     for _ in range(tasks or _WARM_UP):
         run()
     if not tasks:

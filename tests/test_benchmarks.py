@@ -29,6 +29,7 @@ FIGURES = {
     "herd": {"permits", "waiters", "requests", "messages", "kilobytes"},
     "admission": {"scenario", "way", "efficiency"},
     "ls": {"limits", "seconds", "longest_ms", "longest_alone_ms"},
+    "watching": {"way", "bytecodes", "times_cut"},
     "page": {"limits", "share", "share_alone", "kilobytes"},
     "renewal": {"leases", "threads", "trips_per_second"},
     "rates": {"asking", "admitted", "share", "fullest", "state"},
