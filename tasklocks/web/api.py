@@ -73,7 +73,9 @@ async def _live(poller: Poller, shown: Shown, request: Request) -> Response:
     if poller.viewers >= _VIEWERS:
         return JSONResponse({"error": f"{_VIEWERS} watch already"}, 503)
     viewer = Viewer(wish_of(request.query_params), shown, poller.history)
-    return StreamingResponse(_stream(poller, viewer), media_type="text/event-stream")
+    # A proxy in front must not keep it until it is full.
+    headers = {"x-accel-buffering": "no"}
+    return StreamingResponse(_stream(poller, viewer), media_type="text/event-stream", headers=headers)
 
 
 async def _stream(poller: Poller, viewer: Viewer) -> AsyncIterator[str]:
