@@ -128,6 +128,22 @@ print(client.get(PAGE + "show/", {"name": "unknown"}).status_code)
     assert output == "True False True\nTrue\nTrue True False\n200\n"
 
 
+def test_the_reason_of_a_task_that_no_backend_knows_comes_from_the_result_backend(small):
+    output = small.script(
+        as_user("view_limit")
+        + """
+from uuid import uuid4
+shop.celery_app.conf.result_backend = "cache+memory://"
+ended, unknown = str(uuid4()), str(uuid4())
+shop.celery_app.backend.store_result(ended, "the result", "SUCCESS")
+for each in (ended, unknown):
+    page = client.get(PAGE, {"q": each}).content.decode()
+    print("has ended: SUCCESS" in page, "the result" in page)
+"""
+    )
+    assert output == "True False\nFalse False\n"
+
+
 @pytest.mark.parametrize(
     ("permissions", "codes"), [([], "403 403 403 403"), (["view_limit"], "200 200 403 403")], ids=["none", "view"]
 )

@@ -7,6 +7,7 @@ It shows what the project's backend knows, whichever that is, not the rows of th
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from tasklocks.backends import Backend
+from tasklocks.cli.elsewhere import find_elsewhere
 from tasklocks.cli.listing import COLUMNS, busiest, cells
 from tasklocks.cli.output import ago, when
 from tasklocks.cli.sentences import why_text
@@ -30,6 +32,8 @@ from tasklocks.views import HolderView, LimitView, WaiterView
 __all__ = ["LimitAdmin"]
 
 _SHOWN = 200
+_PATIENCE = 0.5  # seconds that workers have to answer
+_WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TEMPLATES = "admin/tasklocks/limit"
 
 _logger = logging.getLogger("tasklocks")
@@ -79,7 +83,7 @@ class LimitAdmin(admin.ModelAdmin):
         wanted = request.GET.get("q", "").strip()
         found = [row for row in busiest(rows(backend, idle="all" in request.GET), 0) if wanted in row.name]
         limits = [{"name": row.name, "cells": cells(row), "rate": row.kind == "rate"} for row in found[:_SHOWN]]
-        why = [why_text(limit, place) for limit, place in find(backend, wanted)] if wanted else []
+        why = _why(backend, wanted) if wanted else []
         return self._shown(
             request, "list.html", limits=limits, more=len(found) - len(limits), why=why, q=wanted, columns=COLUMNS
         )
@@ -118,6 +122,14 @@ class LimitAdmin(admin.ModelAdmin):
         request.current_app = self.admin_site.name
         common = {**self.admin_site.each_context(request), "opts": self.opts, "title": "Task locks"}
         return TemplateResponse(request, f"{_TEMPLATES}/{template}", {**common, **facts})
+
+
+def _why(backend: Backend, wanted: str) -> list[str]:
+    """Say what a task waits for; workers, broker and results are asked only by a whole id: it takes a moment."""
+    found = [why_text(limit, place) for limit, place in find(backend, wanted)]
+    if found or not _WHOLE_ID.fullmatch(wanted):
+        return found
+    return [each["sentence"] for each in find_elsewhere(backend, project.celery_app(), wanted, _PATIENCE)]
 
 
 def _may_release(request: HttpRequest) -> bool:

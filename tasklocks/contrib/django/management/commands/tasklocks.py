@@ -21,8 +21,8 @@ class Command(BaseCommand):
     """Hands its arguments on."""
 
     help = (
-        "See and steer distributed locks and rate limits: ls, show, why, release, resize, pause, resume, watch, web, doctor, "
-        "bench."
+        "See and steer distributed locks and rate limits: ls, show, why, release, resize, pause, resume, watch, web, "
+        "doctor, bench."
     )
     # What is wrong with a setting is told by the command itself.
     requires_system_checks: Sequence[str] = ()
