@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, get_args
 
 from tasklocks.shield import shielded
@@ -74,6 +74,7 @@ class About:
         task_id: the task's id, or empty.
         permits: how many permits are asked for.
         capacity: how many the limit has in all, as this caller knows it; None: not known here.
+        carrier: the headers of the message, where no task runs yet; for a trace that it belongs to. Not among `FACTS`.
     """
 
     limit: str
@@ -85,6 +86,7 @@ class About:
     task_id: str = ""
     permits: int = 1
     capacity: int | None = None
+    carrier: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,8 @@ class News:
     reason: str = ""
 
 
-_ABOUT = tuple(field.name for field in fields(About))
-_MOMENT = tuple(field.name for field in fields(News) if field.name != "about")
+_ABOUT = tuple(each.name for each in fields(About) if each.name != "carrier")
+_MOMENT = tuple(each.name for each in fields(News) if each.name != "about")
 
 FACTS = _MOMENT + _ABOUT
 """The names of what `facts` returns."""

@@ -33,7 +33,7 @@ def about_call(
 
 def about_message(request: Any, limit: Limit, name: str, backend: Backend, owner: str = "") -> About:
     """Return what is known of a message that is not in the pool yet (a request of Celery's)."""
-    known = _about(limit, name, request.task.name, request.id, backend)
+    known = replace(_about(limit, name, request.task.name, request.id, backend), carrier=request.request_dict)
     if isinstance(limit, RateSpec):
         return known
     # Nobody asks a function of the user's for the sake of news.

@@ -2,7 +2,8 @@
 
 A worker makes them if `tasklocks_tracing` is set, other programs after `watch()`. Spans belong to the span that is
 current where the limit is taken: with Celery's instrumentation that is the run of the task. A wait may have begun
-before that, in an earlier delivery of the task; its span says so by its start.
+before that, in an earlier delivery of the task; its span says so by its start. With admission the leases are taken
+before the task runs: there the spans belong to the message's sender, if the message says who that is.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 
 from tasklocks import news
-from tasklocks.news import News
+from tasklocks.news import About, News
 
 __all__ = ["Spans", "watch"]
 
@@ -45,12 +47,12 @@ class Spans:
 
     def _began(self, told: News) -> None:
         now, about = time.time_ns(), told.about
-        attributes = _attributes(told)
+        around: dict[str, Any] = {"context": _context(about), "attributes": _attributes(told)}
         if told.waited > 0:
             began = now - int(told.waited * 1e9)
-            self._tracer.start_span(f"wait for {_named(told)}", start_time=began, attributes=attributes).end(now)
+            self._tracer.start_span(f"wait for {_named(told)}", start_time=began, **around).end(now)
         if not about.rate:
-            hold = self._tracer.start_span(f"hold {_named(told)}", start_time=now, attributes=attributes)
+            hold = self._tracer.start_span(f"hold {_named(told)}", start_time=now, **around)
             self._holds[about.limit, about.owner] = hold
 
     def _ended(self, told: News) -> None:
@@ -67,6 +69,13 @@ def watch(provider: TracerProvider | None = None) -> Spans:
     spans = Spans(provider)
     news.subscribe(spans.hear)
     return spans
+
+
+def _context(about: About) -> Context | None:
+    """Return to what a span belongs: to the message if no task runs yet, else (None) to what is current."""
+    if about.carrier is None or trace.get_current_span().get_span_context().is_valid:
+        return None
+    return propagate.extract(about.carrier)
 
 
 def _named(told: News) -> str:

@@ -18,6 +18,7 @@ from tests.apps import make_app
 app = make_app("tests.apps.traced")
 
 
+@signals.worker_ready.connect(weak=False)
 @signals.worker_process_init.connect(weak=False)
 def export_spans(**_: Any) -> None:
     provider = TracerProvider()

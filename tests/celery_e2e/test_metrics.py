@@ -22,7 +22,7 @@ from tests.workers import settings, start_worker
 
 TEMPLATE = "{limit}"
 KINDS = {
-    "prefork": {},
+    "prefork": {"tasklocks_admission": False},
     "prefork-admission": {"tasklocks_admission": True},
     "threads": {"pool": "threads"},
 }
