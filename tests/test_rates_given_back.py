@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasklocks import connect
 from tasklocks.rates import RateState
-from tasklocks.types import Pace, Slot
+from tasklocks.types import Pace, ReserveRequest, Slot
 
 NOW = 1_800_000_000.0
 ALGORITHMS = ["gcra", "sliding", "fixed"]
@@ -69,6 +72,24 @@ def test_of_several_rates_all_or_none_get_it_back():
     last = reserved(state, paces)
     assert state.give_back(paces, 1, last, NOW)
     assert reserved(state, paces).start == last.start
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", "mongodb", "etcd", "zookeeper"])
+def test_what_is_given_back_is_there_for_the_next_one_on_every_backend(kind, new_backend_url):
+    backend = connect(new_backend_url(kind))
+    for algorithm in ALGORITHMS:
+        wish = ReserveRequest(f"api-{algorithm}", (Pace(1, 3600.0, algorithm=algorithm),))
+        backend.reserve(wish)
+        last = backend.reserve(wish)
+
+        def give_back(text: str, now: float, wish: Any = wish, last: Any = last) -> tuple[str, float, bool]:
+            state = RateState.read(text)
+            given = state.give_back(wish.paces, wish.cost, last, now)
+            return state.written(), state.lasts(now) + 60, given
+
+        assert backend.update(wish.name, give_back)
+        assert backend.reserve(wish).start == pytest.approx(last.start, abs=1e-5)
+    backend.close()
 
 
 @settings(deadline=None, max_examples=200)
