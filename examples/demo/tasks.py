@@ -35,6 +35,7 @@ app.conf.update(
     **broker.settings(FOLDER / "broker"),
     result_backend=f"file://{FOLDER}/results",
     tasklocks_url=f"sqlite:///{FOLDER}/locks.db",
+    tasklocks_admission=False,  # to be seen here is what is seen with any worker: a task that is sent again
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=True,
     broker_connection_retry_on_startup=True,

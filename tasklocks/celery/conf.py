@@ -136,7 +136,7 @@ class AdmissionSettings:
     """What an app says about messages that wait in its workers.
 
     Attributes:
-        on: `tasklocks_admission`; False: leases are taken in the tasks' bodies.
+        on: `tasklocks_admission`; False: leases are taken in the tasks' bodies, as where it cannot work.
         most: `tasklocks_max_held`; how many messages one worker holds.
     """
 
@@ -149,7 +149,7 @@ def admission_settings_of(app: Celery) -> AdmissionSettings:
     most = _said(app.conf.get("tasklocks_max_held"), _DEFAULT_MAX_HELD)
     if isinstance(most, bool) or not isinstance(most, int) or most < 0:
         raise ConfigurationError(f"tasklocks_max_held must be a whole number of messages, not {most!r}")
-    return AdmissionSettings(on=bool(_said(app.conf.get("tasklocks_admission"), False)), most=most)
+    return AdmissionSettings(on=bool(_said(app.conf.get("tasklocks_admission"), True)), most=most)
 
 
 @dataclass(frozen=True, slots=True)

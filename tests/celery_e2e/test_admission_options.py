@@ -28,7 +28,7 @@ def own(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Calla
         )
         locks = new_locks("redis", tmp_path, redis_url)
         return make_stage(
-            broker_of(request, broker), redis_url, tmp_path, locks=locks, tasklocks_admission=True, **conf, **options
+            broker_of(request, broker), redis_url, tmp_path, locks=locks, tasklocks_admission=None, **conf, **options
         )
 
     return start
@@ -63,6 +63,19 @@ def test_each_task_is_one_message_and_runs_alone_also_where(own, limit, name):
         assert [each.get(timeout=30) for each in free] == list(range(20))
         assert stage.record.most_at_once(limit) == 1
         assert messages(stage, results) == [1] * 20
+
+
+@pytest.mark.parametrize("kind", ["mongodb", "zookeeper"])
+def test_processes_that_are_forked_while_the_worker_itself_stands_in_line_use_the_backend(
+    request, redis_url, tmp_path, new_backend_url, kind, limit
+):
+    """The main process has connections and threads of its own, which a process that is forked later must not touch."""
+    options = {"locks": new_backend_url(kind), "tasklocks_admission": None, "worker_max_tasks_per_child": 2}
+    with make_stage(broker_of(request, "redis"), redis_url, tmp_path, **options) as stage:
+        held = [stage.tasks.early.delay(limit) for _ in range(6)]
+        in_the_body = [stage.tasks.waiting.delay(limit) for _ in range(6)]
+        assert [each.get(timeout=60) for each in [*held, *in_the_body]] == ["ran"] * 12
+        assert stage.record.most_at_once(limit) == 1
 
 
 def test_where_the_prefetch_count_has_a_bound_free_tasks_pass_all_the_same(own, limit):

@@ -11,10 +11,8 @@ from typing import Any
 from celery import signals
 
 from tasklocks.celery.admission.given import Lender
-from tasklocks.celery.admission.held import locks_to_hold
 from tasklocks.celery.admission.table import Table
-from tasklocks.celery.admission.where import forks, works_in
-from tasklocks.celery.conf import admission_settings_of
+from tasklocks.celery.admission.where import forks, is_on
 from tasklocks.celery.interrupt import listen_for_interrupts
 
 __all__: list[str] = []
@@ -22,15 +20,14 @@ __all__: list[str] = []
 
 @signals.worker_init.connect(dispatch_uid="tasklocks.admission")
 def _install(sender: Any = None, **_: Any) -> None:
-    app = sender.app
-    wanted = admission_settings_of(app).on and any(locks_to_hold(task) for task in app.tasks.values())
-    if not wanted or not works_in(sender):
+    Lender.near, Lender.table = None, None
+    if not is_on(sender):
         return
     # Here, not at the top: Celery's worker modules are heavy, and only a worker needs them.
     from tasklocks.celery.admission.step import AdmissionStep
 
     Lender.table = Table() if forks(sender) else None
-    app.steps["consumer"].add(AdmissionStep)
+    sender.app.steps["consumer"].add(AdmissionStep)
 
 
 @signals.worker_process_init.connect(dispatch_uid="tasklocks.admission")

@@ -15,7 +15,7 @@ __all__ = ["all_held", "told"]
 
 def all_held(consumer: Any) -> Sequence[Held]:
     """Return what a worker holds, oldest first; nothing where there is no admission."""
-    steps = (step for step in consumer.blueprint.order or () if isinstance(step, AdmissionStep))
+    steps = (step for step in consumer.steps if isinstance(step, AdmissionStep))
     return [each for step in steps for each in step.all_held()]
 
 

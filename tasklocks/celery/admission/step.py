@@ -17,7 +17,7 @@ from tasklocks.celery.admission.held import Held
 from tasklocks.celery.admission.loans import FarLoans, Loans, NearLoans
 from tasklocks.celery.admission.room import Room
 from tasklocks.celery.admission.turns import turns_of
-from tasklocks.celery.admission.where import longest_hold, prefetch_is_fixed
+from tasklocks.celery.admission.where import is_on, longest_hold, prefetch_is_fixed
 from tasklocks.celery.conf import admission_settings_of
 from tasklocks.celery.watch import watch_of_this_worker
 
@@ -32,8 +32,12 @@ class AdmissionStep(bootsteps.StartStopStep):
     label = "Admission"
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    def __init__(self, c: Any, **kwargs: Any) -> None:
-        super().__init__(c, **kwargs)
+    def include_if(self, c: Any) -> bool:
+        """Tell whether this worker is one for it: a process may run several workers of an app, one after the other."""
+        return is_on(c.controller)
+
+    def create(self, c: Any) -> None:
+        """Stand there."""
         self._errands = Errands()
         self._door: Door | None = None
         self._turns = turns = turns_of(c)

@@ -6,16 +6,25 @@ from typing import Any
 
 from celery import concurrency
 
+from tasklocks.celery.admission.held import locks_to_hold
+from tasklocks.celery.conf import admission_settings_of
 from tasklocks.celery.watch import watch_of_this_worker
 
-__all__ = ["forks", "longest_hold", "prefetch_is_fixed", "runs_in_loop", "works_in"]
+__all__ = ["forks", "is_on", "longest_hold", "prefetch_is_fixed", "runs_in_loop"]
 
 _HOUR = 3600.0
 _SQS = 1800.0  # of queues that kombu makes
 _RABBITMQ = 1800.0  # its consumer_timeout unless set; no client can ask
 
 
-def works_in(worker: Any) -> bool:
+def is_on(worker: Any) -> bool:
+    """Tell whether a worker holds messages: it may, and can, and has tasks with locks."""
+    app = worker.app
+    wanted = admission_settings_of(app).on and any(locks_to_hold(task) for task in app.tasks.values())
+    return wanted and _works_in(worker)
+
+
+def _works_in(worker: Any) -> bool:
     """Tell whether admission is proven for this worker's loop and pool."""
     if runs_in_loop(worker):
         # Only the loop itself may run a body, so it has to be one that can be woken.
