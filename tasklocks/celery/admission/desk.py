@@ -234,8 +234,8 @@ class Desk:
         tell_waiting(each, busy)
         if answer.first != each.first:
             self.lines.waits_for(each, answer.first)
-            return
-        self._look_later(each, busy)
+        else:
+            self._look_later(each, busy)
 
     def _look_later(self, each: Held, busy: Busy) -> None:
         pause = adaptive(busy, 0, each.wants[each.first].spec.permits)
