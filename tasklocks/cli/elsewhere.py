@@ -95,13 +95,18 @@ def _in_worker(backend: Backend, worker: str, fact: dict[str, Any]) -> str:
 
 
 def _queued(backend: Backend, each: Queued) -> dict[str, Any]:
-    place = f"is in the queue {each.queue!r} of the broker, behind {each.ahead} others"
-    if each.stays:
+    reserved = _reserved(backend, each.slots)
+    who = f"{each.task}[{each.id}]"
+    if each.again is not None:
+        place = (
+            "was fetched by a worker that does not answer, or is gone; unless that one ends it, the broker delivers it"
+        )
+        return _answer("was fetched", "", f"{who} {place} again at {when(each.again)}{reserved}.", each.slots)
+    if each.stays or each.eta:
         place = f"stays in the queue {each.queue!r} of the broker until its time comes{_due(each.eta)}"
-    sentence = f"{each.task}[{each.id}] {place}{_reserved(backend, each.slots)}"
-    does = "is due" if each.stays or each.eta else "is queued"
-    idle = "" if does == "is due" else "; no worker has fetched it yet"
-    return _answer(does, each.queue, f"{sentence}{idle}.", each.slots)
+        return _answer("is due", each.queue, f"{who} {place}{reserved}.", each.slots)
+    place = f"is in the queue {each.queue!r} of the broker, behind {each.ahead} others"
+    return _answer("is queued", each.queue, f"{who} {place}{reserved}; no worker has fetched it yet.", each.slots)
 
 
 def _due(eta: float | None) -> str:

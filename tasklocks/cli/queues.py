@@ -1,4 +1,4 @@
-"""A look into the queues of a broker, for one task: its own queue, and those in which tasks stay that are due later.
+"""A look for one task into a broker: queues, those in which tasks stay that are due later, and what workers fetched.
 
 Only Redis lets anybody look without taking: its queues are lists. Nothing is moved, and a few hundred messages are read
 at a time, so that workers get theirs meanwhile. Of others no more is known than how many messages each queue has.
@@ -6,10 +6,11 @@ at a time, so that workers get theirs meanwhile. Of others no more is known than
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from celery import Celery
 from celery.utils.time import maybe_iso8601
@@ -36,6 +37,7 @@ class Queued:
         id: the task's id.
         eta: when it is due, in seconds since the epoch; None: at once.
         slots: starts that it has reserved: name, start and when it was reserved, on the backend's clock.
+        again: a worker has fetched it; when the broker delivers it again, in seconds since the epoch. None: no one has.
     """
 
     queue: str
@@ -45,17 +47,26 @@ class Queued:
     id: str
     eta: float | None
     slots: list[list[Any]]
+    again: float | None = None
 
 
 def find_queued(app: Celery, connection: Connection, task_id: str) -> Iterator[Queued]:
     """Yield the messages of a task (its id, or the beginning of it) in the queues that the app's workers consume."""
     if connection.transport.driver_type != "redis":
         return
+    channel = connection.default_channel
     for home in list(app.amqp.queues):
         for queue in (home, *(later_queue(home, stay).name for stay in STAYS)):
-            for ahead, headers in enumerate(_headers(connection.default_channel, queue)):
-                if str(headers.get("id", "")).startswith(task_id):
+            for ahead, headers in enumerate(_headers(channel, queue)):
+                if _is_of(headers, task_id):
                     yield _queued(queue, ahead, queue != home, headers)
+    for headers, again in _fetched(channel):
+        if _is_of(headers, task_id):
+            yield dataclasses.replace(_queued("", 0, False, headers), again=again)
+
+
+def _is_of(headers: dict[str, Any], task_id: str) -> bool:
+    return str(headers.get("id", "")).startswith(task_id)
 
 
 def queue_sizes(app: Celery, connection: Connection) -> dict[str, int]:
@@ -75,27 +86,47 @@ def _size(connection: Connection, queue: str) -> int:
             return 0
 
 
-def _headers(channel: Any, queue: str) -> Iterator[dict[str, Any]]:
-    """Yield the headers of a queue's messages, the next one to be fetched first."""
+def _client(channel: Any) -> Any:
     from redis import Redis
 
     # Not kombu's client, which knows of some commands only that their keys have a prefix.
-    client = Redis(connection_pool=channel.client.connection_pool)
+    return Redis(connection_pool=channel.client.connection_pool)
+
+
+def _headers(channel: Any, queue: str) -> Iterator[dict[str, Any]]:
+    """Yield the headers of a queue's messages, the next one to be fetched first."""
+    client = _client(channel)
     # The first priority is the most urgent one; each has a list of its own.
     for step in channel.priority_steps:
         key = f"{channel.global_keyprefix}{channel._q_for_pri(queue, step)}"
         for last in range(-1, -_MOST, -_PAGE):
-            texts = cast(list[bytes], client.lrange(key, last - _PAGE + 1, last))
-            yield from (_parsed(text) for text in reversed(texts))
+            texts = client.lrange(key, last - _PAGE + 1, last)
+            yield from (_of_message(_parsed(text)) for text in reversed(texts))
             if len(texts) < _PAGE:
                 break
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
+def _fetched(channel: Any) -> Iterator[tuple[dict[str, Any], float]]:
+    """Yield the headers of messages that workers have fetched, and when the broker delivers each of them again."""
+    client = _client(channel)
+    prefix, patience = channel.global_keyprefix, float(channel.visibility_timeout)
+    for tag, text in client.hscan_iter(f"{prefix}{channel.unacked_key}", count=_PAGE):
+        # Message, exchange and routing key.
+        parts = _parsed(text)
+        fetched = client.zscore(f"{prefix}{channel.unacked_index_key}", tag) if isinstance(parts, list) else None
+        if fetched is not None:
+            yield _of_message(parts[0]), fetched + patience
+
+
+def _parsed(text: bytes) -> Any:
     try:
-        headers = json.loads(text).get("headers")
-    except (ValueError, AttributeError):
-        return {}
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _of_message(message: Any) -> dict[str, Any]:
+    headers = message.get("headers") if isinstance(message, dict) else None
     return headers if isinstance(headers, dict) else {}
 
 

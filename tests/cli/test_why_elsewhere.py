@@ -91,6 +91,15 @@ def test_a_task_that_no_worker_has_fetched_is_found_in_its_queue(night):
         night.resume()
 
 
+def test_a_task_whose_worker_was_killed_says_when_the_broker_delivers_it_again(redis_url):
+    urls = [empty_redis_database(redis_url) for _ in range(3)]
+    with worker(APP, broker=urls[0], backend=urls[1], locks=urls[2], pool="threads", concurrency=1) as running:
+        ids = [running.tasks.mail.delay(60.0).id for _ in range(2)]
+        soon(ids[1], "waits for a free place in its pool")
+        running.kill()
+        assert "the broker delivers it again at 20" in soon(ids[1], "was fetched by a worker that does not answer")
+
+
 def test_where_nobody_can_look_into_queues_the_result_says_why_and_the_queues_how_many(rabbitmq_url, redis_url):
     urls = [empty_redis_database(redis_url) for _ in range(2)]
     with worker(APP, broker=rabbitmq_url, backend=urls[0], locks=urls[1], pool="threads") as running:
