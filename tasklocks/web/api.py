@@ -92,7 +92,11 @@ async def _act(poller: Poller, shown: Shown, action: Action, request: Request) -
     name = real_name(shown, called, [*known.limits, *known.texts])
     if name is None:
         return JSONResponse({"error": f"nothing is known of a limit {called!r}"}, 404)
-    return JSONResponse(await asyncio.get_running_loop().run_in_executor(None, action, poller.backend, name, asked))
+    try:
+        done = await asyncio.get_running_loop().run_in_executor(None, action, poller.backend, name, asked)
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace(name, called)) from error
+    return JSONResponse(done)
 
 
 async def _session(request: Request) -> Response:

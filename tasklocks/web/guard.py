@@ -13,7 +13,7 @@ import ipaddress
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
@@ -87,7 +87,7 @@ class Guard:
 
     def login(self, token: str, headers: Headers) -> tuple[str, str] | None:
         """Return a cookie and the key that belongs to it, if the token is right."""
-        if not hmac.compare_digest(token.encode(), self._rules.token.encode()):
+        if not hmac.compare_digest(token.encode("utf-8", "replace"), self._rules.token.encode()):
             return None
         session, key = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         while len(self._keys) >= _SESSIONS:
@@ -132,17 +132,24 @@ class Guard:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        name = (urlsplit(f"//{host}").hostname or "") if host.isascii() and "@" not in host else ""
+        name = _split(f"//{host}").hostname or "" if "@" not in host else ""
         return name == "localhost" or name in self._rules.hosts or _is_address(name)
 
     def _is_from_our_page(self, headers: Headers) -> bool:
-        origin = urlsplit(headers.get("origin", ""))
+        origin = _split(headers.get("origin", ""))
         own = origin.scheme in ("http", "https") and origin.netloc == headers.get("host")
         # A form cannot send JSON, and a script of another page has to ask us before it does.
         return own and headers.get("content-type", "").partition(";")[0].strip() == "application/json"
 
     def _key_of(self, headers: Headers) -> str | None:
         return self._keys.get(cookie_parser(headers.get("cookie", "")).get(self._cookie, ""))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_address(name: str) -> bool:

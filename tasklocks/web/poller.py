@@ -154,6 +154,7 @@ class Poller:
             self.seen = Seen(number, before, f"{type(error).__name__}; the log of `tasklocks web` has it all")
 
     async def _newer(self, before: Snapshot | None) -> Snapshot:
+        """Look again: at everything, if it is time, or at what is open."""
         if before is None or clock.now() >= before.taken_at + max(self.every * 0.9, _SHARE * before.took):
             seen = await self._read(lambda: taken(self.backend))
             listed = {state.name for state in most_troubled(seen, _REMEMBERED)}.union(
@@ -162,7 +163,9 @@ class Poller:
             self.history.add(seen.at, map(seen.limit, self.history.keep(listed | self._opened(), seen.at)))
             return seen
         opened = self._opened()
-        seen = await self._read(lambda: refreshed(self.backend, before, opened)) if opened else before
+        if not opened:
+            return before
+        seen = await self._read(lambda: refreshed(self.backend, before, opened))
         self.history.add(seen.at, map(seen.limit, opened))
         return seen
 

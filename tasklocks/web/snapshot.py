@@ -19,8 +19,9 @@ class Snapshot:
     """What a backend kept at one moment, about: it is read page by page.
 
     Attributes:
-        at: backend's clock, before the first page.
-        taken_at: local clock, after the last one.
+        at: backend's clock, before the first page, or when a part was looked at again.
+        asked_at: local clock, at the same moment.
+        taken_at: local clock, after the last page.
         took: seconds.
         limits: by name.
         texts: small texts by name, such as the states of rate limits.
@@ -28,11 +29,16 @@ class Snapshot:
     """
 
     at: float
+    asked_at: float
     taken_at: float
     took: float
     limits: Mapping[str, LimitState]
     texts: Mapping[str, str]
     sizes: Mapping[str, int]
+
+    def now(self) -> float:
+        """Return the backend's clock now, as far as the local one tells."""
+        return self.at + clock.now() - self.asked_at
 
     def limit(self, name: str) -> LimitState:
         """Return what was known of a limit, also of one that was not there."""
@@ -54,11 +60,11 @@ def taken(backend: Backend) -> Snapshot:
         texts |= page.texts
     said = sizes(backend)
     ended = clock.now()
-    return Snapshot(at, ended, ended - began, limits, texts, said)
+    return Snapshot(at, began, ended, ended - began, limits, texts, said)
 
 
 def refreshed(backend: Backend, before: Snapshot, names: Collection[str]) -> Snapshot:
     """Look again at a few limits; the others stay as they were seen."""
-    at = backend_clock(backend)
+    asked_at, at = clock.now(), backend_clock(backend)
     again = {name: backend.inspect(name) for name in names}
-    return replace(before, at=at, limits={**before.limits, **again})
+    return replace(before, at=at, asked_at=asked_at, limits={**before.limits, **again})

@@ -82,7 +82,7 @@ class Viewer:
 
     def events(self, seen: Seen) -> Iterator[Event]:
         """Yield what is new for this viewer."""
-        yield "look", {"at": seen.snapshot.at if seen.snapshot else None, "error": seen.error}
+        yield "look", {"at": seen.snapshot.now() if seen.snapshot else None, "error": seen.error}
         if seen.snapshot is None:
             return
         yield from self._if_new("totals", _totals(seen.snapshot))

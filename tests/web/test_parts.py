@@ -30,7 +30,7 @@ def state(name: str, *owners: str, capacity: int = 1, waiters: int = 0, since: f
 
 
 def seen(*states: LimitState) -> Snapshot:
-    return Snapshot(NOW, 0.0, 0.01, {each.name: each for each in states}, {}, {})
+    return Snapshot(NOW, 0.0, 0.0, 0.01, {each.name: each for each in states}, {}, {})
 
 
 def names(snapshot: Snapshot, **query: object) -> list[str]:

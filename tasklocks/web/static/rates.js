@@ -14,43 +14,44 @@ const COUNTS = { gcra: "even pace", sliding: "sliding window", fixed: "calendar 
 export function open(main, parameters, now) {
   const tables = el("div");
   let rates = null;
-  let heardAt = null;
   replace(main, el("section", { id: "rates" }, el("h2", {}, "Rate limits"),
     el("p", {}, "Reserved ahead: for how long starts are booked already. More demand than the rate allows makes it grow."), tables));
   return { heard: { rates: heard }, tick };
 
   function heard(said) {
     rates = said;
-    heardAt = now();
-    for (const each of said) note(each);
     tick();
   }
 
   function note(each) {
     const past = pasts.get(each.name) ?? [];
-    past.push([heardAt, each.booked]);
-    pasts.set(each.name, past.filter(([at]) => at > heardAt - SHOWN));
+    past.push([now(), left(each.booked_until)]);
+    pasts.set(each.name, past.filter(([at]) => at > now() - SHOWN));
+  }
+
+  function left(until) {
+    return Math.max(0, until - now());
   }
 
   function tick() {
     if (rates === null) return;
-    const gone = now() - heardAt;
+    rates.forEach(note);
     const rows = rates.map((each) => [
-      each.name, COUNTS[each.algorithm] ?? each.algorithm, ago(Math.max(0, each.booked - gone)),
-      each.used === null ? "–" : String(each.used), each.paused > gone ? ago(each.paused - gone) : "–",
-      spark(pasts.get(each.name) ?? [], now()), steer(each)]);
+      each.name, COUNTS[each.algorithm] ?? each.algorithm, ago(left(each.booked_until)),
+      each.used === null ? "–" : String(each.used), left(each.paused_until) ? ago(left(each.paused_until)) : "–",
+      spark(pasts.get(each.name) ?? [], now()), steer(each, left(each.paused_until) > 0)]);
     replace(tables, rates.length ? table("Rate limits", HEADERS, rows, [2, 3, 4]) : el("p", {}, "No rate limit was used lately."));
   }
 }
 
-function steer(each) {
+function steer(each, paused) {
   return el("span", { class: "buttons" },
     button("Pause", `pause ${each.name}`, {
       title: "Pause", word: "pause", text: `Let nothing start under ${each.name} for so long? What is reserved moves by as much.`,
       fields: [["seconds", "Seconds", { type: "number", min: 1, required: true, value: 60 }]],
       asked: (form) => ({ name: each.name, seconds: Number(form.get("seconds")) }),
     }),
-    each.paused > 0 && button("Resume", `resume ${each.name}`, {
+    paused && button("Resume", `resume ${each.name}`, {
       title: "Resume", word: "resume", text: `End the pause of ${each.name} now?`, asked: () => ({ name: each.name }),
     }));
 }
