@@ -20,7 +20,7 @@ from tasklocks import connect, who
 from tasklocks.testing.asking import taken
 from tests.cli.conftest import CommandLine
 from tests.conftest import missing_program
-from tests.processes import eventually, free_port
+from tests.processes import ROOT, eventually, free_port
 
 BIN = Path(sys.executable).parent
 # How each is started without anybody's own settings, and how it takes over what `tasklocks completion` prints.
@@ -107,13 +107,13 @@ def test_a_shell_completes_commands_names_of_limits_and_ids(name, url, tmp_path)
         assert terminal.shows("why 0b9a6d1e-1"), terminal.seen
 
 
-def completed(url: str, line: str, folder: Path | None = None) -> list[str]:
+def completed(url: str, line: str, folder: Path | None = None, **more: str) -> list[str]:
     """What the program tells a shell that completes a line."""
     program = line.partition(" ")[0]
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "TASKLOCKS_URL": url}
     told = subprocess.run(
         [str(BIN / program)],
-        env={"PATH": os.environ["PATH"], f"_{program.upper()}_COMPLETE": "bash_complete", **words},
+        env={"PATH": os.environ["PATH"], f"_{program.upper()}_COMPLETE": "bash_complete", **words, **more},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -139,6 +139,12 @@ def test_what_cannot_be_asked_is_silent(wrong, tmp_path):
 
 def test_the_options_before_say_which_backend(url):
     assert completed("", f"tasklocks --url {url} show imp") == ["import-7"]
+
+
+def test_celery_completes_the_same(url):
+    app = {"BROKER_URL": "memory://", "RESULT_BACKEND": "cache+memory://", "TEST_QUEUE": "unused"}
+    line = "celery -A tests.apps.basic limits show im"
+    assert completed(url, line, ROOT, **app) == ["import-7"]
 
 
 def test_every_shell_has_its_script():
