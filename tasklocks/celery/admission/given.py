@@ -65,7 +65,8 @@ def _lent(
         _one(owner, row, settings.backend(spec.backend, spec.where), table)
         for row, spec in zip(rows, locks, strict=True)
     ]
-    if not all(begun):
+    # Lost while it waited for a place: the body takes one of its own, instead of failing before it began.
+    if not all(begun) or any(lease.lost for lease in leases):
         for lease in leases:
             lease.release()
         return ()

@@ -91,8 +91,11 @@ class NearLoans:
         return [held.owner, [[-1, lease.name] for lease in leases]]
 
     def begin(self, owner: str) -> Sequence[NearLease]:
-        """Return the leases of the body that begins; none: they were taken back."""
+        """Return the leases of the body that begins; none: they were taken back, or lost before it came to that."""
         _, leases = self._idle.pop(owner, (0.0, ()))
+        if any(lease.lost for lease in leases):
+            self._give_back(leases)
+            return ()
         if leases:
             self._used[owner] = leases
         return leases
