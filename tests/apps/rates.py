@@ -167,6 +167,24 @@ def tangled(lock: str, first: str, second: str, tag: int) -> int:
     return tag
 
 
+@app.task
+@locked("{name}-x", on_busy="wait")
+@rate_limited("{name}", "100/s")
+@locked("{name}-y", on_busy="wait")
+def x_and_y(name: str) -> str:
+    with section(f"{name}-x"), section(f"{name}-y"):
+        return _ran(name)
+
+
+@app.task
+@locked("{name}-y", on_busy="wait")
+@rate_limited("{name}", "100/s")
+@locked("{name}-x", on_busy="wait")
+def y_and_x(name: str) -> str:
+    with section(f"{name}-x"), section(f"{name}-y"):
+        return _ran(name)
+
+
 @app.task(acks_late=True)
 @locked("{name}-lock", ttl=3, countdown=0.1)
 @rate_limited("{name}-pace", "20/s")

@@ -195,6 +195,13 @@ def test_overlapping_locks_and_rates_all_hold_and_nobody_waits_for_ever(rated, l
     assert max(rated.record.most_at_once(f"{limit}-lock-{number}") for number in range(2)) == 1
 
 
+def test_tasks_that_name_the_same_locks_in_opposite_orders_never_wait_for_each_other(rated, limit):
+    both = [rated.tasks.x_and_y, rated.tasks.y_and_x]
+    results = [task.delay(limit) for _ in range(25) for task in both]
+    assert [result.get(timeout=30) for result in results] == ["ran"] * 50
+    assert [rated.record.most_at_once(f"{limit}-{lock}") for lock in "xy"] == [1, 1]
+
+
 def test_a_task_whose_process_is_killed_runs_again(rated, limit, tmp_path):
     result = rated.tasks.killed_once.delay(limit, str(tmp_path / "gate"))
     assert result.get(timeout=30) == "ran"
