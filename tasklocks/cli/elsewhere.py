@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 from celery import Celery
 from celery.app.control import Control
-from celery.exceptions import CeleryError
+from celery.backends.base import DisabledBackend
 from kombu.connection import Connection
-from kombu.exceptions import KombuError
 
 from tasklocks import LockBusy
 from tasklocks.backends import Backend
@@ -57,7 +56,7 @@ def _unseen(app: Celery) -> dict[str, int]:
 def _quietly(step: Callable[[], list[T]]) -> list[T]:
     try:
         return step()
-    except (OSError, KombuError, CeleryError) as error:
+    except Exception as error:  # noqa: BLE001 - brokers and result backends have errors of their own, each others
         say(f"not everybody could be asked: {type(error).__name__}", aside=True)
         return []
 
@@ -127,6 +126,8 @@ def _start(backend: Backend, name: str, left: float) -> str:
 
 
 def _ended(app: Celery, task_id: str) -> Iterator[dict[str, Any]]:
+    if isinstance(app.backend, DisabledBackend):
+        return
     result = app.AsyncResult(task_id)
     state = result.state
     if state == "RETRY":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +11,7 @@ from click.testing import CliRunner
 from tasklocks.cli import main
 from tests.conftest import empty_redis_database
 from tests.processes import eventually, free_port
-from tests.workers import Worker, worker
+from tests.workers import Worker, settings, worker
 
 APP = "tests.apps.night"
 
@@ -118,18 +117,18 @@ def _end(task_id: str) -> str:
     return next((words for words in ("comes back", "has ended") if words in why(task_id)[1]), "")
 
 
-def test_a_broker_that_does_not_answer_is_no_reason_to_wait(monkeypatch, tmp_path, load: Callable[..., Any]):
-    load(broker=f"redis://127.0.0.1:{free_port()}/0", locks=f"sqlite:///{tmp_path}/locks.db")
+def test_a_broker_that_does_not_answer_is_no_reason_to_wait(tmp_path):
+    urls = {"broker": f"redis://127.0.0.1:{free_port()}/0", "backend": "cache+memory://"}
+    settings(APP, locks=f"sqlite:///{tmp_path}/locks.db", **urls).load()
     code, said = why("some-task", "--patience", "0.3")
     assert code == 1
     assert "not everybody could be asked" in said
 
 
-@pytest.fixture
-def load() -> Callable[..., Any]:
-    from tests.workers import settings
-
-    def loaded(**urls: str) -> Any:
-        return settings(APP, backend="cache+memory://", **urls).load()
-
-    return loaded
+def test_an_app_without_results_is_asked_for_none(tmp_path):
+    app = settings(APP, broker="memory://", backend="disabled://", locks=f"sqlite:///{tmp_path}/locks.db").load().app
+    assert app.backend.as_uri() == "disabled://"
+    code, said = why("some-task", "--patience", "0.3")
+    assert code == 1
+    assert "nobody knows the task some-task" in said
+    assert "could be asked" not in said
