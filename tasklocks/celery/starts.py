@@ -16,7 +16,7 @@ from tasklocks.celery.wish import Wish
 from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout, TaskLocksError
 from tasklocks.types import Refused, Slot
 
-__all__ = ["RefusedError", "Starts", "groups", "refused"]
+__all__ = ["RefusedError", "Starts", "refused"]
 
 _logger = logging.getLogger("tasklocks")
 
@@ -56,8 +56,12 @@ class Starts:
         self.due[wish.name] = clock.now() + slot.wait
 
     def missing(self, backend: Backend | None = None) -> list[list[Wish]]:
-        """Return the wishes whose start is not known yet, in `groups`; those on one backend, if it is given."""
-        return groups([each for each in self.wishes if each.name not in self.due and backend in (None, each.backend)])
+        """Return the wishes whose start is not known yet, together those that one backend can grant at once.
+
+        Args:
+            backend: only those on it.
+        """
+        return _groups([each for each in self.wishes if each.name not in self.due and backend in (None, each.backend)])
 
     def give_back(self, used_at: float = math.inf) -> None:
         """Let others have the starts that would be used too late to be good, where that is exact.
@@ -72,8 +76,8 @@ class Starts:
                 self.due.pop(wish.name, None)
 
 
-def groups(wishes: Sequence[Wish]) -> list[list[Wish]]:
-    """Return the wishes that one backend can grant together, each limit once, in one order for all calls."""
+def _groups(wishes: Sequence[Wish]) -> list[list[Wish]]:
+    """Return the wishes by their backends, each limit once, in one order for all calls."""
     by_name = {wish.name: wish for wish in sorted(wishes, key=lambda wish: wish.name)}
     found: dict[int, list[Wish]] = {}
     for wish in by_name.values():

@@ -16,7 +16,7 @@ from tests.celery_e2e.test_rates import most_in, starts, tags
 from tests.celery_e2e.two_workers import started_again
 from tests.processes import eventually
 
-STAGES = [("redis", "redis"), ("rabbitmq", "sqlite"), ("redis", "mongodb")]
+STAGES = [("redis", "redis"), ("rabbitmq", "mongodb")]
 COUNT = 20
 
 
