@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+from playwright.sync_api import expect
 
 from tasklocks import RateLimit
 from tasklocks.backends import Backend
@@ -16,8 +17,6 @@ from tests.conftest import missing_program
 from tests.web.browser import PROGRAM, a_browser, a_page
 from tests.web.conftest import TOKEN, Served
 from tests.web.scene import a_night, about, ticks
-
-expect = pytest.importorskip("playwright.sync_api").expect
 
 
 # Of this module only: while it is open, its event loop runs in this thread.

@@ -15,6 +15,7 @@ let clock = { at: null, heard: 0 };
 let shown = null;
 const still = document.getElementById("still");
 let announced = { text: "", when: -Infinity };
+let news = "";
 
 /** Return the backend's clock, as far as the last look tells. */
 const now = () => (clock.at === null ? null : clock.at + (performance.now() - clock.heard) / 1000);
@@ -50,20 +51,24 @@ function backend(name) {
 }
 
 function totals({ used, awaited, waiting, over }) {
-  const parts = [`${count(used, "limit")} in use`, awaited ? `${count(awaited, "limit")} with ${count(waiting, "waiter")}` : "nobody waits"];
+  const line = awaited ? `${count(awaited, "limit")} with ${count(waiting, "waiter")}` : "nobody waits";
+  const parts = [`${count(used, "limit")} in use`, line];
   if (over) parts.push(`${count(over, "limit")} with more held than there is`);
   say(document.getElementById("totals"), parts.join(", "));
-  announce(`${awaited ? count(awaited, "limit") : "No limit"} with waiters${over ? `, ${over} with an overlap` : ""}`);
+  news = `${awaited ? count(awaited, "limit") : "No limit"} with waiters${over ? `, ${over} with an overlap` : ""}`;
+  announce();
 }
 
 /** Tell those who listen instead of looking, not more often than they can hear it. */
-function announce(text) {
+function announce() {
+  const text = news;
   if (text === announced.text || performance.now() < announced.when + 10000) return;
   announced = { text, when: performance.now() };
   say(document.getElementById("announced"), text);
 }
 
 function tick() {
+  announce();
   const busy = !getSelection().isCollapsed && main.contains(getSelection().anchorNode);
   // Who is just copying an id wants to go on doing so.
   if (now() !== null && !busy && still.getAttribute("aria-pressed") === "false") shown?.tick?.();

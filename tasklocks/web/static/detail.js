@@ -39,7 +39,8 @@ function summary(limit) {
     limit.held > limit.capacity && el("span", { class: "badge beyond" }, "overlap"),
     button("Resize", "resize", {
       title: "Resize", word: "resize",
-      text: `How many permits has ${limit.name} from now on? Empty: as many as the code says. It counts in some seconds, and if the code says Resizable.`,
+      text: `How many permits has ${limit.name} from now on? Empty: as many as the code says. ` +
+        "It counts in some seconds, and if the code says Resizable.",
       fields: [["permits", "Permits", { type: "number", min: 1, step: 1 }]],
       asked: (form) => ({ name: limit.name, permits: form.get("permits") ? Number(form.get("permits")) : null }),
     }));
@@ -73,7 +74,9 @@ function more(shown, all) {
 function release(limit, each) {
   return button("Release", `release ${each.owner}`, {
     title: "Release", word: "release",
-    text: `Take ${limit.name} away from ${each.task || each.owner} (${each.id || each.owner}) on ${each.worker || "somewhere"}? If it is alive, it learns it at its next renewal; until then it may go on, beside whoever comes next.`,
+    text: `Take ${limit.name} away from ${each.task || each.owner} (${each.id || each.owner}) ` +
+      `on ${each.worker || "somewhere"}? If it is alive, it learns it at its next renewal; ` +
+      "until then it may go on, beside whoever comes next.",
     asked: () => ({ name: limit.name, owner: each.owner }),
   });
 }

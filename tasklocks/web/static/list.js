@@ -31,8 +31,9 @@ export function open(main, parameters, now) {
     }
     order = wanted;
     const page = Number(parameters.page ?? 0);
-    const first = wanted.length ? page * PAGE + 1 : 0;
-    say(frame.found, found ? `${first}–${page * PAGE + wanted.length} of ${count(found, "limit")}${found < total ? ` (${total} in all)` : ""}` : total ? "Nothing has this name" : "No limit is in use");
+    const all = `${count(found, "limit")}${found < total ? ` (${total} in all)` : ""}`;
+    const none = total ? "Nothing has this name" : "No limit is in use";
+    say(frame.found, found ? `${page * PAGE + Math.min(1, wanted.length)}–${page * PAGE + wanted.length} of ${all}` : none);
     frame.previous.disabled = page === 0;
     frame.next.disabled = (page + 1) * PAGE >= found;
     tick();
@@ -46,8 +47,10 @@ export function open(main, parameters, now) {
 }
 
 function made(main) {
-  const search = el("input", { type: "search", id: "search", name: "q", placeholder: "name, pattern with *, or task id", autocomplete: "off", spellcheck: "false" });
-  const order = el("select", { id: "order" }, ...Object.entries(ORDERS).map(([value, text]) => el("option", { value }, text)));
+  const hint = "name, pattern with *, or task id";
+  const search = el("input", { type: "search", id: "search", placeholder: hint, autocomplete: "off", spellcheck: "false" });
+  const options = Object.entries(ORDERS).map(([value, text]) => el("option", { value }, text));
+  const order = el("select", { id: "order" }, ...options);
   const idle = el("input", { type: "checkbox", id: "idle" });
   const found = el("span", { id: "found" });
   const previous = el("button", { type: "button", onclick: () => go(-1) }, "Previous");
@@ -72,7 +75,8 @@ function made(main) {
   function go(step) {
     const before = new URLSearchParams(location.hash.split("?")[1] ?? "");
     const page = step === null ? 0 : Math.max(0, Number(before.get("page") ?? 0) + step);
-    const wanted = { q: search.value.trim(), order: order.value === "trouble" ? "" : order.value, idle: idle.checked ? "1" : "", page: page || "" };
+    const sorted = order.value === "trouble" ? "" : order.value;
+    const wanted = { q: search.value.trim(), order: sorted, idle: idle.checked ? "1" : "", page: page || "" };
     const said = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== ""));
     location.hash = `#/${said.size ? `?${said}` : ""}`;
   }
@@ -82,7 +86,8 @@ function newLine(name, began) {
   const bar = el("span", { class: "fill" });
   const numbers = el("span", { class: "held-of" });
   const badge = el("span", { class: "badge" });
-  const cells = { waiters: el("td", { class: "number" }), longest: el("td", { class: "number" }), usual: el("td", { class: "number" }), past: el("td", {}) };
+  const number = () => el("td", { class: "number" });
+  const cells = { waiters: number(), longest: number(), usual: number(), past: el("td") };
   const link = el("a", { href: `#/limit/${encodeURIComponent(name)}`, "data-key": `limit ${name}` }, name);
   const row = el("tr", { "data-name": name },
     el("th", { scope: "row" }, link, " ", badge),

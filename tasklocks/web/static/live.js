@@ -30,8 +30,15 @@ function reopen() {
     if (opened !== source) return;
     listeners.look?.({ at: null, error: "the page's server does not answer" });
     // A server that refuses ends it for good; one that is gone is tried again by the browser.
-    if (opened.readyState === EventSource.CLOSED) setTimeout(() => opened === source && reopen(), 5000);
+    if (opened.readyState === EventSource.CLOSED) setTimeout(() => opened === source && again(), 5000);
   });
+}
+
+async function again() {
+  const session = await fetch("api/session").then((answer) => answer.json()).catch(() => ({ readable: true }));
+  // It was started anew and does not know this browser any more.
+  if (!session.readable) location.reload();
+  else reopen();
 }
 
 document.addEventListener("visibilitychange", reopen);

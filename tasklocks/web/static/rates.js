@@ -5,7 +5,8 @@ import { el, replace, svg, table } from "./dom.js";
 import { ago } from "./format.js";
 import { SHOWN, windowOf } from "./strip.js";
 
-const HEADERS = ["Rate limit", "Counts by", "Reserved ahead", "Counted in its window", "Paused for", "Reserved ahead, last minutes", ""];
+const HEADERS = [
+  "Rate limit", "Counts by", "Reserved ahead", "Counted in its window", "Paused for", "Reserved ahead, last minutes", ""];
 // Of the rate limits that were shown since the page was opened.
 const pasts = new Map();
 const COUNTS = { gcra: "even pace", sliding: "sliding window", fixed: "calendar quota", "": "nothing yet" };
@@ -60,6 +61,8 @@ function spark(past, now) {
   const most = Math.max(1, ...past.map(([, booked]) => booked));
   const seconds = windowOf(past[0]?.[0], now);
   const points = past.map(([at, booked]) => `${200 - (200 * (now - at)) / seconds},${22 - (20 * booked) / most}`);
-  return svg("svg", { class: "strip", viewBox: "0 0 200 22", width: 200, height: 22, role: "img", "aria-label": `at most ${ago(most)}` },
+  return svg("svg", {
+    class: "strip", viewBox: "0 0 200 22", width: 200, height: 22, role: "img", "aria-label": `at most ${ago(most)}`,
+  },
     svg("rect", { class: "ground", width: 200, height: 22 }), svg("polyline", { class: "spark", points: points.join(" ") }));
 }

@@ -70,7 +70,8 @@ function holdBars({ lane, label, since, until }, x, lanes, parts) {
   const title = () => svg("title", {}, `${label}, since ${when(since)}${until ? `, until about ${when(until)}` : ""}`);
   const over = joined(parts.filter(([begin, over, sample]) => isOver(sample) && lane >= sample[1] && begin < end && over > since))
     .map(([begin, over]) => svg("rect", { class: "over", ...place(Math.max(begin, since), Math.min(over, end)) }, title()));
-  const words = svg("text", { x: x(since) + 5, y: lane * LANE + 14, class: "label" }, x(end) - x(since) > 130 ? shortened(label, x(end) - x(since)) : "");
+  const room = x(end) - x(since);
+  const words = svg("text", { x: x(since) + 5, y: lane * LANE + 14, class: "label" }, room > 130 && shortened(label, room));
   const cover = svg("rect", { class: "cover", ...place(since, end), y: lane * LANE, height: LANE });
   return [cover, svg("rect", { class: "held", rx: 2, ...place(since, end) }, title()), ...over, words];
 }
