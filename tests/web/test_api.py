@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.listing import fill
 from tasklocks import RateLimit, Semaphore, connect
 from tasklocks.errors import LeaseLost
 from tasklocks.resizing import sizes
 from tasklocks.testing.asking import Line, taken
-from tests.cli.test_many import fill
 from tests.processes import eventually
 from tests.web.scene import about, ticks
 

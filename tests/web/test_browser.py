@@ -9,10 +9,10 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from benchmarks.listing import fill
 from tasklocks import RateLimit
 from tasklocks.backends import Backend
 from tasklocks.testing.asking import Line, away, look, taken
-from tests.cli.test_many import fill
 from tests.conftest import missing_program
 from tests.web.browser import PROGRAM, a_browser, a_page
 from tests.web.conftest import TOKEN, Served
