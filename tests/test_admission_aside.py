@@ -12,6 +12,7 @@ from kombu.common import QoS
 from tasklocks import connect
 from tasklocks.celery.admission import aside
 from tasklocks.celery.admission.aside import Aside, Flow
+from tasklocks.celery.admission.asking import Answer
 from tasklocks.celery.admission.held import Held, Want
 from tasklocks.celery.admission.lines import Lines
 from tasklocks.celery.admission.prefetch import Prefetch
@@ -28,15 +29,22 @@ class Worker:
 
     def __init__(self, most: int) -> None:
         self.sent: list[tuple[str, float]] = []
+        self.told: list[Answer | None] = []
+        self.listens = True
         self.qos = QoS(lambda prefetch_count: None, LEAST)
         prefetch = Prefetch()
         prefetch.use(self.qos, LEAST, fixed=False)
         self.lines = Lines()
-        self.aside = Aside(self.lines, prefetch, lambda answer: True, most, self._send)
+        self.aside = Aside(self.lines, prefetch, self._tell, most, self._send)
 
     def _send(self, each: Held, wait: float) -> bool:
         self.sent.append((each.owner, wait))
         return True
+
+    def _tell(self, answer: Answer | None) -> bool:
+        if self.listens:
+            self.told.append(answer)
+        return self.listens
 
     def receive(self, *names: str, busy: Busy | None = None) -> list[Held]:
         messages = [held(name) for name in names]
@@ -158,3 +166,15 @@ def test_an_estimate_counts_those_in_front_and_is_not_believed_at_once(monkeypat
     now += 6.1
     assert flow.per_second < 4
     assert flow.wait(0) == 0
+
+
+def test_what_was_sent_while_nobody_listened_is_said_later(make):
+    worker = make(0)
+    messages = worker.receive(*"aaaa", busy=BUSY)
+    worker.listens = False
+    worker.aside.make_way()
+    assert eventually(lambda: worker.sent, within=5)
+    assert worker.told == []
+    worker.listens = True
+    assert eventually(lambda: len(worker.told) >= 2, within=5)
+    assert [answer.held for answer in worker.told if answer] == [messages[3], messages[2]]

@@ -8,6 +8,7 @@ message that stays in it costs nothing.
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import random
@@ -33,7 +34,10 @@ _AT_ONCE = 10
 _MEMORY = 5.0  # seconds over which the flow is counted
 _EARLY = 0.7  # the part of a wait after which it is time to look again
 _BELIEVED, _GUESSED = 10.0, 3.0  # seconds of a wait that are believed at once, as is what was waited already
+_HEARD_AGAIN = 0.05  # seconds
 _STOPPING = 2.0  # seconds that a stopping worker waits for a broker that hangs
+
+_logger = logging.getLogger("tasklocks")
 
 
 class Flow:
@@ -195,6 +199,11 @@ class _Sender:
             self._thread = threading.Thread(target=self._run, name="tasklocks-aside", daemon=True)
             self._thread.start()
 
+    def _say(self, answer: Answer) -> None:
+        # Nobody listens while the loop runs a body (solo); once the connection is lost nobody will.
+        while answer.held.leaving and not self._tell(answer) and not self._closed.wait(_HEARD_AGAIN):
+            pass
+
     def finish(self) -> None:
         self._idle.wait(_STOPPING)
 
@@ -207,7 +216,7 @@ class _Sender:
             batch = self._batches.get()
             began = clock.now()
             for each, wait in batch:
-                self._tell(Answer(each, each.owner, sent=self._send(each, wait)))
+                self._say(Answer(each, each.owner, sent=self._send(each, wait)))
             self._idle.set()
             self._closed.wait((_PART - 1) * (clock.now() - began))
             self.busy = False
@@ -216,5 +225,11 @@ class _Sender:
 
 def _sent(each: Held, wait: float) -> bool:
     app = each.request.task.app
-    # Nobody fetches from later queues there.
-    return not delays_natively(app) and put_back(app, each.request, each.said_later(), max(0.0, wait), SHORTEST_BOUND)
+    try:
+        if delays_natively(app):
+            return False  # nobody fetches from later queues there
+        return put_back(app, each.request, each.said_later(), max(0.0, wait), SHORTEST_BOUND)
+    except Exception:
+        # Whatever it was about, the next messages must go.
+        _logger.exception("%s stays here", each.request.id)
+        return False
