@@ -58,10 +58,11 @@ def _noted(lease: Lease) -> Iterator[Lease]:
 
 
 def _look(lease: Lease, known: Grant) -> Grant:
-    asked, grant = clock.now(), lease.grant
+    # In this order: where the main process renews, the lease hears of it when it is asked.
+    asked, lost, grant = clock.now(), lease.lost, lease.grant
     if grant is not known:
         _journal().note("renewed", grant)
-    if not lease.lost:
+    if not lost:
         _journal().note("sure", grant, asked)
     return grant
 
