@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser import picture, shown
-from tests.conftest import empty_redis_database
-from tests.processes import ChildProcess, eventually, free_port
+from tests.conftest import empty_redis_database, missing_program
+from tests.processes import ROOT, ChildProcess, eventually, free_port
+from tests.web.browser import PROGRAM, a_browser
 from tests.workers import Worker, worker
 
 pytest.importorskip("flower")
 
 APP = "tests.apps.night"
+# Where the lease is taken: without admission, and with it.
+WAYS = [pytest.param("0", id="in-the-body"), pytest.param("1", id="admission")]
+IN_THE_BODY, ADMITTED = (pytest.mark.parametrize("flower", [way], indirect=True) for way in WAYS)
 REASON = re.compile(
     r"waiting: limit 'import-7' \(capacity 1\) is held by shop\.import_account\[[0-9a-f-]{36}\] on \S+ pid \d+ since"
 )
@@ -47,7 +53,7 @@ class Flower:
             return False
 
 
-@pytest.fixture(scope="module", params=["0", "1"], ids=["in-the-body", "admission"])
+@pytest.fixture(scope="module", params=WAYS)
 def flower(
     request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Flower]:
@@ -78,11 +84,8 @@ def waiting(flower: Flower) -> str:
     return tasks.close_account.delay(7).id
 
 
-def test_a_waiting_task_shows_that_it_waits_and_why(flower, waiting, tmp_path, request):
-    if "admission" in request.node.name:
-        # Nothing is sent again: the worker holds the message that it has received.
-        assert eventually(lambda: flower.state(waiting) in ("RECEIVED", "LOCK-WAITING"), within=20, every=0.2)
-        return
+@IN_THE_BODY
+def test_a_task_that_is_sent_again_shows_that_it_waits_and_why(flower, waiting):
     assert eventually(lambda: flower.state(waiting) == "RETRY", within=20, every=0.2), flower.get("/api/tasks")
     facts = flower.get(f"/api/task/info/{waiting}")
     assert REASON.search(facts["exception"]), facts["exception"]
@@ -91,17 +94,30 @@ def test_a_waiting_task_shows_that_it_waits_and_why(flower, waiting, tmp_path, r
     assert facts["retries"] == 0
 
 
-def test_its_pages_show_the_same_in_a_browser(flower, waiting, tmp_path, request):
-    if "admission" in request.node.name:
-        pytest.skip("the picture is of a task that is sent again")
-    # Now and then it is tried again.
-    assert eventually(lambda: "RETRY" in shown(f"{flower.url}/tasks", tmp_path), within=30)
-    assert REASON.search(shown(f"{flower.url}/task/{waiting}", tmp_path))
-    for name, path, size in (
-        ("flower-tasks", "/tasks", (1280, 520)),
-        ("flower-task", f"/task/{waiting}", (1280, 985)),
-    ):
-        assert picture(f"{flower.url}{path}", tmp_path, name, size).read_bytes().startswith(b"\x89PNG")
+@IN_THE_BODY
+def test_its_pages_show_the_same_in_a_browser(flower, waiting, tmp_path):
+    if shutil.which(PROGRAM) is None:
+        missing_program(PROGRAM)
+    with a_browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 985})
+        page.goto(f"{flower.url}/task/{waiting}")
+        assert REASON.search(page.inner_text("body")), page.inner_text("body")
+        _picture(page, tmp_path, "flower-task")
+        page.set_viewport_size({"width": 1280, "height": 520})
+        page.goto(f"{flower.url}/tasks")
+        page.get_by_text("RETRY", exact=True).wait_for(timeout=20_000)
+        _picture(page, tmp_path, "flower-tasks")
+
+
+def _picture(page: Any, folder: Path, name: str) -> None:
+    """Take a picture; with TASKLOCKS_KEEP_PICTURES set, it becomes the one in the docs."""
+    folder = ROOT / "docs" / "img" if os.environ.get("TASKLOCKS_KEEP_PICTURES") else folder
+    assert page.screenshot(path=folder / f"{name}.png").startswith(b"\x89PNG")
+
+
+@ADMITTED
+def test_a_task_that_its_worker_holds_was_received_and_waits(flower, waiting):
+    assert eventually(lambda: flower.state(waiting) in ("RECEIVED", "LOCK-WAITING"), within=20, every=0.2)
 
 
 def test_events_that_it_does_not_know_do_no_harm(flower):
