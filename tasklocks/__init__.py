@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasklocks.backends import connect
 from tasklocks.celery import LockedTask, locked, rate_limited
+from tasklocks.current import current_lease
 from tasklocks.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -12,7 +13,7 @@ from tasklocks.errors import (
     LockTimeout,
     TaskLocksError,
 )
-from tasklocks.leases import Lease, current_lease
+from tasklocks.leases import Lease
 from tasklocks.ratelimit import RateLimit, pause, resume
 from tasklocks.resizing import Resizable
 from tasklocks.semaphore import Lock, Semaphore

@@ -34,7 +34,7 @@ EVENTS: dict[Kind, str] = {
 
 _LOOK = 1.0  # seconds until the pool knows that events were enabled or disabled
 _ROOM = 1 << 20  # bytes in the pipe: some thousand events, while the main process has other things to do
-_LONGEST = 1000  # characters of a reason
+_LONGEST = 300  # characters of a reason
 _SAID = ("limit", "template", "owner", "permits", "capacity", "waited", "held", "place", "token", "reason")
 
 _logger = logging.getLogger("tasklocks")

@@ -15,9 +15,10 @@ from tasklocks.celery.guard import run_limited
 from tasklocks.celery.marks import LIMITS, Limit
 from tasklocks.celery.spec import LockOptions, make_spec
 from tasklocks.celery.work import Work
+from tasklocks.current import current_lease
 from tasklocks.durations import Duration
 from tasklocks.errors import ConfigurationError
-from tasklocks.leases import Lease, current_lease
+from tasklocks.leases import Lease
 from tasklocks.semaphore import Capacity
 
 __all__ = ["LockedTask"]

@@ -63,6 +63,7 @@ def _begin(sender: Any = None, **_: Any) -> None:
         raise SystemExit(f"tasklocks: {error}") from error
 
 
+@signals.worker_ready.connect(dispatch_uid="tasklocks.watchers")
 @signals.worker_process_init.connect(dispatch_uid="tasklocks.watchers")
 def _follow_logs(**_: Any) -> None:
     logs.follow()
