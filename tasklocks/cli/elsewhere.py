@@ -85,7 +85,7 @@ def _in_worker(backend: Backend, worker: str, fact: dict[str, Any]) -> str:
     if fact["does"] == "runs":
         return f"runs on {worker} pid {fact['pid']}; it holds no lock here"
     if fact["does"] == "waits for a place":
-        return f"has reached {worker} and waits for a free place in its pool; no limit holds it up"
+        return f"has reached {worker} and waits for a free place in its pool; it waits for no limit yet"
     if fact["does"] == "waits for a lock":
         return (
             f"is held by {worker}, which waits for {fact['limit']!r} with it; others of that worker are in front of it"
