@@ -155,3 +155,17 @@ def test_calls_that_name_their_locks_in_opposite_orders_never_wait_for_each_othe
         thread.join()
     assert time.monotonic() - began < 15
     assert seen == {0: [["x", "y", "y"]] * 20, 1: [["y", "x", "x"]] * 20}
+
+
+def test_rates_of_one_name_on_two_backends_are_two_rates(app, new_backend_url):
+    other = new_backend_url("sqlite")
+    task = register(
+        app, locked("lock")(rate_limited("api", "1/m")(rate_limited("api", "1/h", backend=other)(run))), name="same"
+    )
+    assert deliver(app, task) == "ran"
+    again = deliver(app, task)
+    assert again.when == pytest.approx(3600, abs=60)
+    assert len(mark_of(again)["slots"]) == 2
+    assert deliver(app, task, mark=mark_of(again)).when == pytest.approx(3600, abs=60)
+    assert free_in(app, "api", "1/m") == pytest.approx(120, abs=5)
+    connect(other).close()

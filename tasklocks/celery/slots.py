@@ -59,14 +59,14 @@ def take_slots(starts: Starts) -> bool:
     except RefusedError as refusal:
         refuse(starts.call, refusal.wish.spec, refusal.busy)
         return False
-    _wait_until(max(starts.wishes, key=lambda wish: starts.due[wish.name]), starts)
+    _wait_until(max(starts.wishes, key=lambda wish: starts.due[wish.key]), starts)
     return True
 
 
 def tell_started(starts: Starts) -> None:
     """Tell that a call starts under its rates."""
     for wish in starts.wishes:
-        waited = starts.booked[wish.name].slot.wait if wish.name in starts.booked else 0.0
+        waited = starts.booked[wish.key].slot.wait if wish.key in starts.booked else 0.0
         tell("acquired", about_call(starts.call, wish.spec, wish.name, wish.backend), waited=waited)
 
 
@@ -87,20 +87,20 @@ def _due(call: Call, together: Sequence[Wish], bookings: dict[str, Booked]) -> d
         return patiently(shortest, step)
     except (BackendUnavailable, ConfigurationError) as down:
         until = _unreachable(call, strictest, bookings, down)
-        return {wish.name: until for wish in together}
+        return {wish.key: until for wish in together}
 
 
 def _book(together: Sequence[Wish], bounds: Sequence[float | None], bookings: dict[str, Booked]) -> dict[str, float]:
     """Look at what is reserved, and reserve the rest."""
     due: dict[str, float] = {}
     for wish in together:
-        if wish.name in bookings and (begun := wish.begin(bookings[wish.name])) is not None:
-            bookings[wish.name], left = begun
-            due[wish.name] = clock.now() + left
-    missing = [(wish, bound) for wish, bound in zip(together, bounds, strict=True) if wish.name not in due]
+        if wish.key in bookings and (begun := wish.begin(bookings[wish.key])) is not None:
+            bookings[wish.key], left = begun
+            due[wish.key] = clock.now() + left
+    missing = [(wish, bound) for wish, bound in zip(together, bounds, strict=True) if wish.key not in due]
     for (wish, _), slot in zip(missing, _reserve(missing), strict=True):
-        bookings[wish.name] = Booked(wish.name, slot.start, slot.made)
-        due[wish.name] = clock.now() + slot.wait
+        bookings[wish.key] = Booked(wish.key, slot.start, slot.made)
+        due[wish.key] = clock.now() + slot.wait
     return due
 
 
@@ -135,7 +135,7 @@ def _unreachable(
 
 def _wait_until(wish: Wish, starts: Starts) -> None:
     """Wait for the start of `wish`, which is the latest."""
-    call, due = starts.call, starts.due[wish.name]
+    call, due = starts.call, starts.due[wish.key]
     left = due - clock.now()
     late = any(each.late for each in starts.booked.values())
     if left <= (_SHORT_LATE if late else SHORT):
@@ -156,7 +156,7 @@ def _wait_in_place(left: float, wishes: Sequence[Wish], bookings: dict[str, Book
     while left > 0:
         clock.pause(left)
         try:
-            left = max(wish.left(bookings[wish.name]) for wish in wishes if wish.name in bookings)
+            left = max(wish.left(bookings[wish.key]) for wish in wishes if wish.key in bookings)
         except BackendUnavailable as down:
             # The start is ours; only a pause would be missed.
             _logger.warning("a reserved start is used although its backend does not answer: %s", down)

@@ -12,7 +12,7 @@ from tasklocks import clock
 from tasklocks.backends import Backend
 from tasklocks.celery.calls import Call
 from tasklocks.celery.waited import Booked
-from tasklocks.celery.wish import Wish
+from tasklocks.celery.wish import Wish, told_apart
 from tasklocks.errors import BackendUnavailable, LockBusy, LockTimeout, TaskLocksError
 from tasklocks.types import Refused, Slot
 
@@ -36,8 +36,8 @@ class Starts:
     Attributes:
         call: the call.
         wishes: its rates.
-        booked: the starts that it has reserved, by the names of the limits.
-        due: when it may start, by the names of the limits; local clock.
+        booked: the starts that it has reserved, by the wishes' keys.
+        due: when it may start, by the wishes' keys; local clock.
     """
 
     call: Call
@@ -48,12 +48,12 @@ class Starts:
     @classmethod
     def of(cls, call: Call, wishes: Sequence[Wish]) -> Starts:
         """Return what a call has when it comes: what its message carries."""
-        return cls(call, wishes, {each.name: each for each in call.waited.slots})
+        return cls(call, told_apart(wishes), {each.name: each for each in call.waited.slots})
 
     def note(self, wish: Wish, slot: Slot) -> None:
         """Keep a start that was reserved just now."""
-        self.booked[wish.name] = Booked(wish.name, slot.start, slot.made)
-        self.due[wish.name] = clock.now() + slot.wait
+        self.booked[wish.key] = Booked(wish.key, slot.start, slot.made)
+        self.due[wish.key] = clock.now() + slot.wait
 
     def missing(self, backend: Backend | None = None) -> list[list[Wish]]:
         """Return the wishes whose start is not known yet, together those that one backend can grant at once.
@@ -61,7 +61,7 @@ class Starts:
         Args:
             backend: only those on it.
         """
-        return _groups([each for each in self.wishes if each.name not in self.due and backend in (None, each.backend)])
+        return _groups([each for each in self.wishes if each.key not in self.due and backend in (None, each.backend)])
 
     def give_back(self, used_at: float = math.inf) -> None:
         """Let others have the starts that would be used too late to be good, where that is exact.
@@ -70,15 +70,15 @@ class Starts:
             used_at: when they would be used; the backend's clock. Infinity: never.
         """
         for wish in self.wishes:
-            booked = self.booked.get(wish.name)
+            booked = self.booked.get(wish.key)
             if booked is not None and booked.start + wish.grace < used_at and _given_back(wish, booked):
-                del self.booked[wish.name]
-                self.due.pop(wish.name, None)
+                del self.booked[wish.key]
+                self.due.pop(wish.key, None)
 
 
 def _groups(wishes: Sequence[Wish]) -> list[list[Wish]]:
     """Return the wishes by their backends, each limit once, in one order for all calls."""
-    by_name = {wish.name: wish for wish in sorted(wishes, key=lambda wish: wish.name)}
+    by_name = {wish.key: wish for wish in sorted(wishes, key=lambda wish: wish.name)}
     found: dict[int, list[Wish]] = {}
     for wish in by_name.values():
         found.setdefault(id(wish.backend), []).append(wish)

@@ -19,7 +19,7 @@ class Booked:
     """A start that a task has reserved.
 
     Attributes:
-        name: the rate limit.
+        name: the rate limit, as the call knows it (see `Wish.key`).
         start: backend's clock.
         made: backend's clock; when it was reserved.
         late: whether it was given to a task that had come too late for its first one.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from tasklocks import ratelimit
-from tasklocks.backends import Backend
+from tasklocks.backends import Backend, fingerprint
 from tasklocks.backends.base import RETENTION
 from tasklocks.celery.conf import Settings
 from tasklocks.celery.rate_spec import RateSpec
@@ -15,7 +16,7 @@ from tasklocks.rates import RateState
 from tasklocks.started import Started
 from tasklocks.types import Pace, Refused, ReserveRequest, Slot
 
-__all__ = ["Wish", "wish_of"]
+__all__ = ["Wish", "told_apart", "wish_of"]
 
 _SHORTEST_GRACE = 0.25
 _LONGEST_GRACE = 60.0
@@ -31,6 +32,7 @@ class Wish:
         name: the limit.
         paces: its rates now.
         cost: what the call takes of them.
+        apart: what tells it from a limit of the same name on another backend, if the call wishes for both.
     """
 
     spec: RateSpec
@@ -38,6 +40,12 @@ class Wish:
     name: str
     paces: tuple[Pace, ...]
     cost: float
+    apart: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the call knows the limit by."""
+        return self.name + self.apart
 
     def __str__(self) -> str:
         return f"rate limit {self.name!r} ({', '.join(f'{pace.limit:g} in {pace.period:g} s' for pace in self.paces)})"
@@ -72,7 +80,7 @@ class Wish:
                 return text, 0.0, None
             if slot.made == booked.made:
                 return text, 0.0, (booked, slot.wait)
-            late = Booked(self.name, slot.start, slot.made, late=True)
+            late = Booked(self.key, slot.start, slot.made, late=True)
             return state.written(), state.lasts(now) + RETENTION, (late, slot.wait)
 
         return self.backend.update(self.name, change)
@@ -103,3 +111,14 @@ def wish_of(spec: RateSpec, settings: Settings, work: Work) -> Wish:
     cost = spec.cost_of(paces, work.key_args, work.kwargs)
     name = spec.key(work.key_args, work.kwargs)
     return Wish(spec, settings.backend(spec.backend, spec.where), name, paces, cost)
+
+
+def told_apart(wishes: Sequence[Wish]) -> list[Wish]:
+    """Return the wishes of one call, with keys of their own for limits of one name on several backends."""
+    homes: dict[str, Backend] = {}
+    return [
+        wish
+        if homes.setdefault(wish.name, wish.backend) is wish.backend
+        else replace(wish, apart=f"@{fingerprint(wish.backend)[:12]}")
+        for wish in wishes
+    ]
