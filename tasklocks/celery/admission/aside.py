@@ -31,8 +31,9 @@ __all__ = ["Aside"]
 _BRISK = 50.0  # messages a second that go on from here to the pool: a queue that flows like this needs no help
 _PART = 5  # one in so many seconds is spent on putting messages aside, at the most
 _AT_ONCE = 10
+_LIMITS = 1000  # whose flow is known at the most
 _MEMORY = 5.0  # seconds over which the flow is counted
-_EARLY = 0.7  # the part of a wait after which it is time to look again
+_EARLY = 0.5  # the part of a wait after which it is time to look again: an estimate may be twice too long
 _BELIEVED, _GUESSED = 10.0, 3.0  # seconds of a wait that are believed at once, as is what was waited already
 _HEARD_AGAIN = 0.05  # seconds
 _STOPPING = 2.0  # seconds that a stopping worker waits for a broker that hangs
@@ -121,10 +122,8 @@ class Aside:
     def goes_on(self, held: Held) -> None:
         """Note that one goes to the pool with its leases."""
         self._flow.goes_on()
-        if self._unraised:
+        if self._unraised or held.key in self._flows:
             self._flow_of(held).goes_on()
-        elif self._flows:
-            self._flows.clear()
 
     def make_way(self) -> None:
         """Let others come through; there is a free place for them."""
@@ -175,6 +174,8 @@ class Aside:
         return min(wait, each.until - clock.now())
 
     def _flow_of(self, held: Held) -> Flow:
+        if held.key not in self._flows and len(self._flows) >= _LIMITS:
+            self._flows.clear()  # rather a guess now and then than a memory that grows
         return self._flows.setdefault(held.key, Flow())
 
 
