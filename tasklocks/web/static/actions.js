@@ -3,6 +3,9 @@
 import { el } from "./dom.js";
 import { act, may } from "./session.js";
 
+/** Return the header of a column of buttons, and of a line its cell; nothing for those who may not. */
+export const column = (cell) => (may.can_act ? [cell] : []);
+
 /** Return a button that does something after a question; null for those who may not. */
 export function button(label, key, { title, text, word, fields = [], asked }) {
   if (!may.can_act) return null;

@@ -1,11 +1,11 @@
 // One limit: its last minutes, each holder, each waiter and why it waits.
 
-import { button } from "./actions.js";
+import { button, column } from "./actions.js";
 import { el, replace, table } from "./dom.js";
 import { ago, count, when } from "./format.js";
 import { timeline } from "./timeline.js";
 
-const HOLDERS = ["Task", "Id", "Worker", "Pid", "Permits", "Since", "Held for", "Lease left", "Fencing token", ""];
+const HOLDERS = ["Task", "Id", "Worker", "Pid", "Permits", "Since", "Held for", "Lease left", "Fencing token"];
 const WAITERS = ["Place", "Task", "Id", "Worker", "Permits", "Since", "Waits for", "Expected in", "Why"];
 
 /** Show a limit in `main`; return what to do with what is heard. */
@@ -50,8 +50,8 @@ function holders(limit, now) {
   if (!limit.holders.length) return el("p", {}, "Nobody holds it.");
   const rows = limit.holders.map((each) => [
     each.task || "–", each.id || each.owner, each.worker || "–", each.pid || "–", String(each.permits), when(each.since),
-    ago(now - each.since), ago(each.ends - now), each.token, release(limit, each)]);
-  return table(`Holders${more(limit.holders, limit.holding)}`, HOLDERS, rows, [4, 6, 7, 8]);
+    ago(now - each.since), ago(each.ends - now), each.token, ...column(release(limit, each))]);
+  return table(`Holders${more(limit.holders, limit.holding)}`, [...HOLDERS, ...column("Steer")], rows, [4, 6, 7, 8]);
 }
 
 function waiters(limit, now) {

@@ -1,12 +1,12 @@
 // Rate limits: how far ahead their starts are reserved, what a window has counted, and pauses.
 
-import { button } from "./actions.js";
+import { button, column } from "./actions.js";
 import { el, replace, svg, table } from "./dom.js";
 import { ago } from "./format.js";
 import { SHOWN, windowOf } from "./strip.js";
 
 const HEADERS = [
-  "Rate limit", "Counts by", "Reserved ahead", "Counted in its window", "Paused for", "Reserved ahead, last minutes", ""];
+  "Rate limit", "Counts by", "Reserved ahead", "Counted in its window", "Paused for", "Reserved ahead, last minutes"];
 // Of the rate limits that were shown since the page was opened.
 const pasts = new Map();
 const COUNTS = { gcra: "even pace", sliding: "sliding window", fixed: "calendar quota", "": "nothing yet" };
@@ -40,8 +40,8 @@ export function open(main, parameters, now) {
     const rows = rates.map((each) => [
       each.name, COUNTS[each.algorithm] ?? each.algorithm, ago(left(each.booked_until)),
       each.used === null ? "–" : String(each.used), left(each.paused_until) ? ago(left(each.paused_until)) : "–",
-      spark(pasts.get(each.name) ?? [], now()), steer(each, left(each.paused_until) > 0)]);
-    replace(tables, rates.length ? table("Rate limits", HEADERS, rows, [2, 3, 4]) : el("p", {}, "No rate limit was used lately."));
+      spark(pasts.get(each.name) ?? [], now()), ...column(steer(each, left(each.paused_until) > 0))]);
+    replace(tables, rates.length ? table("Rate limits", [...HEADERS, ...column("Steer")], rows, [2, 3, 4]) : el("p", {}, "No rate limit was used lately."));
   }
 }
 
