@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -62,8 +63,9 @@ def backend_of() -> Iterator[Callable[[str], Backend]]:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Return a function that serves the page of the backend at a URL."""
+    numbers = itertools.count(1)
     with ExitStack() as stack:
-        yield lambda url, *options: _started(stack, tmp_path / f"web-{id(url)}.log", url, options)
+        yield lambda url, *options: _started(stack, tmp_path / f"web-{next(numbers)}.log", url, options)
 
 
 def _started(stack: ExitStack, log: Path, url: str, options: tuple[str, ...]) -> Served:

@@ -30,7 +30,7 @@ function reopen() {
     if (opened !== source) return;
     listeners.look?.({ at: null, error: "the page's server does not answer" });
     // A server that refuses ends it for good; one that is gone is tried again by the browser.
-    if (opened.readyState === EventSource.CLOSED) setTimeout(() => opened === source && again(), 5000);
+    if (opened.readyState === EventSource.CLOSED) setTimeout(() => opened === source && again(), 2000);
   });
 }
 
