@@ -87,6 +87,9 @@ def test_the_values_of_a_limit_are_those_of_the_backend(page, url, backend, serv
 
 def test_the_picture_marks_an_overlap_and_an_idle_permit_and_nothing_else(page, url, backend, serve):
     served = serve(url, "--every", "0.2")
+    # Of very many permits there is no lane for each, but the same marks.
+    taken(backend, "a", "very-many", capacity=1000, permits=600)
+    look(backend, "b", "very-many", capacity=500)
     with a_night(backend):
         page.goto(served.url)
         expect(row(page, "save-to-storage").locator(".badge")).to_have_text("overlap")
@@ -94,6 +97,7 @@ def test_the_picture_marks_an_overlap_and_an_idle_permit_and_nothing_else(page, 
             "save-to-storage": {"waiting": 1, "over": 1, "idle": 0},
             "report-pdf": {"waiting": 1, "over": 0, "idle": 1},
             "import-7": {"waiting": 2, "over": 0, "idle": 0},
+            "very-many": {"held": 0, "over": 1, "idle": 0},
         }
         for name, counts in marks.items():
             page.goto(f"{served.url}/#/limit/{name}")

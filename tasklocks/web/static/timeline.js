@@ -2,7 +2,7 @@
 
 import { el, svg } from "./dom.js";
 import { when } from "./format.js";
-import { inWords, isIdle, isOver, look, stretches, windowOf } from "./strip.js";
+import { inWords, isIdle, isOver, look, stretches, strip, windowOf } from "./strip.js";
 
 const WIDTH = 1000;
 const LANE = 20;
@@ -16,6 +16,11 @@ export function timeline({ samples, holds, waits }, now) {
   const x = (moment) => (WIDTH * (Math.min(Math.max(moment, from), now) - from)) / seconds;
   const parts = stretches(samples, from, now);
   const capacity = Math.max(1, ...parts.map(([, , sample]) => sample[1]));
+  if (capacity > MOST) {
+    const area = strip(samples, now, seconds);
+    area.setAttribute("class", "timeline area");
+    return el("figure", {}, area, legend(false));
+  }
   const held = laned(holds.filter(lasting));
   const waiting = laned(waits.filter(lasting).map(([label, , since, until]) => [label, 1, since, until]));
   const lanes = Math.min(MOST, Math.max(capacity, held.lanes));
@@ -30,7 +35,7 @@ export function timeline({ samples, holds, waits }, now) {
   ...axis(from, now, seconds, height),
   ...held.bars.flatMap((bar) => holdBars(bar, x, lanes, parts)),
   ...waiting.bars.filter(({ lane }) => lane < queue).map((bar) => waitBar(bar, x, below)));
-  return el("figure", {}, picture, legend(holds, waits, held.lanes > MOST || waiting.lanes > MOST));
+  return el("figure", {}, picture, legend(held.lanes > MOST || waiting.lanes > MOST));
 
   function lasting([, , since, until]) {
     return (until ?? now) >= from && since <= now;
@@ -110,7 +115,7 @@ function axis(from, now, seconds, height) {
   });
 }
 
-function legend(holds, waits, cut) {
+function legend(cut) {
   const mark = (kind) => svg("svg", { class: "mark", width: 18, height: 12, "aria-hidden": "true" },
     svg("rect", { ...look(kind), width: 18, height: 12 }));
   return el("figcaption", {},
