@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 import click
+from celery import Celery
 
 import tasklocks
-from tasklocks import resizing
+from tasklocks import Resizable, resizing
 from tasklocks.backends import Backend
-from tasklocks.cli.access import WRONG, Failed, command
+from tasklocks.celery.spec import LockSpec
+from tasklocks.cli.access import WRONG, Failed, app_of, command
+from tasklocks.cli.code import limits_named
 from tasklocks.cli.completing import holders, limit_names
 from tasklocks.cli.output import ago, say, say_json
 from tasklocks.overview import look, look_at_rate
@@ -68,11 +71,19 @@ def resize(backend: Backend, *, name: str, permits: int | None, back: bool, as_j
     if (permits is None) is not back:
         raise Failed("say how many permits, or --back", WRONG)
     resizing.resize(backend, name, permits)
+    _warn_of_fixed_numbers(app_of(click.get_current_context()), name)
     if as_json:
         say_json({"limit": name, "permits": permits})
     else:
         said = "has as many permits as the code says" if permits is None else f"has {permits} permits"
         say(f"{name!r} {said}, in some seconds and if the code says Resizable")
+
+
+def _warn_of_fixed_numbers(app: Celery | None, name: str) -> None:
+    locks = [(task, limit) for task, limit in limits_named(app, name) if isinstance(limit, LockSpec)]
+    if locks and not any(isinstance(limit.capacity, Resizable) for _, limit in locks):
+        tasks = ", ".join(sorted({task for task, _ in locks}))
+        say(f"nothing will change: the capacity in the code of {tasks} is not Resizable", aside=True)
 
 
 @command

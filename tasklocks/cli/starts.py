@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import string
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from celery import Celery
 
 from tasklocks.backends import Backend
-from tasklocks.celery.marks import limits_of
 from tasklocks.celery.rate_spec import RateSpec
+from tasklocks.cli.code import limits_named
 from tasklocks.rates import RateState
 from tasklocks.types import Pace
 
@@ -35,25 +32,8 @@ class NextStart:
 
 def next_starts(app: Celery | None, backend: Backend, name: str) -> list[NextStart]:
     """Return the next start under a rate limit for each of the app's tasks that has it; nothing is reserved."""
-    if app is None:
-        return []
-    app.finalize()
-    app.loader.import_default_modules()
-    found = {(where, paces): _wait(backend, name, paces) for where, paces in _paces(app, name)}
-    return [NextStart(where, _said(paces), wait) for (where, paces), wait in sorted(found.items(), key=repr)]
-
-
-def _paces(app: Celery, name: str) -> Iterator[tuple[str, tuple[Pace, ...]]]:
-    for task in app.tasks.values():
-        for spec in limits_of(task):
-            if isinstance(spec, RateSpec) and spec.template and _fits(spec.template, name):
-                yield task.name, spec.paces()
-
-
-def _fits(template: str, name: str) -> bool:
-    parts = string.Formatter().parse(template)
-    pattern = "".join(re.escape(text) + ("" if field is None else ".*") for text, field, *_ in parts)
-    return re.fullmatch(pattern, name, re.DOTALL) is not None
+    said = {(task, limit.paces()) for task, limit in limits_named(app, name) if isinstance(limit, RateSpec)}
+    return [NextStart(task, _said(paces), _wait(backend, name, paces)) for task, paces in sorted(said, key=repr)]
 
 
 def _wait(backend: Backend, name: str, paces: tuple[Pace, ...]) -> float:

@@ -7,6 +7,7 @@ import pytest
 from tasklocks import ConfigurationError, LockBusy, Resizable, Semaphore, connect, locked
 from tasklocks.backends.memory import MemoryBackend
 from tasklocks.resizing import resize, sizes
+from tests.workers import settings
 
 AT_ONCE = 0.0
 
@@ -85,6 +86,15 @@ def test_what_makes_no_sense_in_the_backend_counts_as_nothing(tmp_path):
 @pytest.mark.parametrize("words", [["save"], ["save", "0"], ["save", "x"], ["save", "3", "--back"]])
 def test_a_size_that_cannot_be_is_refused(at, tmp_path, words):
     assert at(f"memory://{tmp_path.name}")("resize", *words).exit_code == 2
+
+
+def test_with_an_app_a_limit_whose_number_is_fixed_in_the_code_is_told(at, tmp_path):
+    url = f"memory://{tmp_path.name}"
+    settings("tests.apps.night", broker="memory://", backend="cache+memory://", locks=url).load()
+    fixed, free = (at(url)("-A", "tests.apps.night", "resize", name, "4") for name in ("import-7", "save-to-storage"))
+    assert "nothing will change" in fixed.stderr
+    assert "shop.close_account, shop.import_account" in fixed.stderr
+    assert free.stderr == ""
 
 
 def test_a_wrong_number_in_the_code_fails_at_once():
