@@ -7,6 +7,7 @@ never makes a task wait; it opens no connection to the broker, and it makes noth
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -151,8 +152,6 @@ def _line(told: News) -> bytes:
 
 
 def _widen(pipe: int) -> None:
-    import fcntl
-
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ROOM)
     except (AttributeError, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -90,6 +91,17 @@ def test_every_pool_sends_them(watched: Stage, limit: str) -> None:
     ran.get(timeout=20)
     assert eventually(lambda: locks(watched, ran.id) == ["acquired", "released"], within=10), watched.events
     assert watched.events_of(ran.id, "task-lock-released")[0]["held"] >= 0
+
+
+@pytest.mark.parametrize("watched", WATCHED[:1], indirect=True)
+def test_a_worker_that_stops_sends_what_its_last_tasks_say(watched: Stage, limit: str) -> None:
+    with watched.gate() as gate:
+        last = watched.tasks.until.delay(limit, gate)
+        watched.wait_for("begin", limit)
+        watched.worker.process.send(signal.SIGTERM)
+        watched.worker.wait_for("Warm shutdown")
+    watched.worker.process.wait(20)
+    assert eventually(lambda: locks(watched, last.id) == ["acquired", "released"], within=5), watched.events
 
 
 def test_nothing_is_sent_until_events_are_enabled_nor_after_they_are_disabled(
