@@ -16,7 +16,7 @@ from tests.processes import eventually
 # Prefork without admission is what the shared stages have.
 WATCHED = [
     pytest.param({"tasklocks_admission": True}, id="prefork-admission"),
-    pytest.param({"pool": "threads"}, id="threads"),
+    pytest.param({"pool": "threads"}, id="threads", marks=pytest.mark.soak),
     pytest.param({"pool": "gevent"}, id="gevent"),
     pytest.param({"pool": "solo"}, id="solo", marks=pytest.mark.soak),
 ]
