@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasklocks import waiting
-from tasklocks.celery.admission.held import Held, Want
+from tasklocks.celery.admission.held import Held, Want, note_clock
 from tasklocks.errors import LockBusy
 from tasklocks.leases import Lease, give_back
 from tasklocks.types import Busy, Grant
@@ -127,6 +127,12 @@ class _Attempt:
         return Answer(self.held, self.owner, self._in_order(leases))
 
     def _in_line(self, want: Want) -> Lease:
+        if self.stay and self.held.waits_since(want.backend) is None:
+            # A place keeps the time with which it was taken, so the backend's clock must be known before.
+            try:
+                return self._now(want)
+            except LockBusy as busy:
+                note_clock(want.backend, busy.busy)
         request = self.held.asks_for(want, self.owner, counted=not self.stay)
         timeout = None if self.stay else 0.0
         return self.hold(want, waiting.acquire(want.backend, request, timeout=timeout, go_on=self._goes_on))

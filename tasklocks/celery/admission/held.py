@@ -23,7 +23,7 @@ from tasklocks.celery.work import Work
 from tasklocks.news import About
 from tasklocks.types import AcquireRequest, Busy, Place
 
-__all__ = ["Held", "Key", "Want", "held", "locks_to_hold"]
+__all__ = ["Held", "Key", "Want", "held", "locks_to_hold", "note_clock"]
 
 _AWAY = 30.0  # seconds that the place of one is kept which looks by itself; longer than between two looks
 
@@ -58,6 +58,12 @@ class _Offsets:
 
 
 _offsets = _Offsets()
+
+
+def note_clock(backend: Backend, busy: Busy | None) -> None:
+    """Learn a backend's clock from what it answered (may be called on any thread)."""
+    if busy is not None:
+        _offsets.heard(backend, busy)
 
 
 @dataclass(frozen=True, slots=True)
