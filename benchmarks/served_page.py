@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from benchmarks.contestants import Contestant
 from benchmarks.listing import fill
 from benchmarks.plan import Plan
 from tasklocks import connect
+from tests.processes import ChildProcess, eventually
 from tests.web.scene import changing
 
 __all__ = ["measure", "watched"]
@@ -62,12 +64,14 @@ def _row(plan: Plan, contestant: Contestant) -> dict[str, Any]:
 def _page(url: str) -> Iterator[tuple[int, str]]:
     """Serve the page; yield its process and its address."""
     command = [sys.executable, "-m", "tasklocks", "web", "--json", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "TASKLOCKS_URL": url})
-    try:
-        yield process.pid, urlsplit(json.loads(process.stdout.readline())["url"]).netloc
-    finally:
-        process.terminate()
-        process.communicate()
+    with TemporaryDirectory() as folder:
+        # It ends with us, even if we are killed.
+        process = ChildProcess(command, log=Path(folder) / "web.log", env={"TASKLOCKS_URL": url})
+        try:
+            eventually(lambda: "\n" in process.log() or not process.running, within=30)
+            yield process.pid, urlsplit(json.loads(process.log().splitlines()[0])["url"]).netloc
+        finally:
+            process.stop()
 
 
 @contextmanager
