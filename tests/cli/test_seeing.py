@@ -7,7 +7,9 @@ import time
 import pytest
 
 from tasklocks import RateLimit, who
+from tasklocks.cli.sentences import why_text
 from tasklocks.testing.asking import away, look, taken
+from tasklocks.views import HolderView, LimitView, WaiterView, Who
 
 
 def about(task: str, number: str) -> str:
@@ -91,7 +93,25 @@ def test_why_says_when_the_turn_probably_comes(tasklocks, backend):
         look(backend, f"{number}:x", "report", place=away(f"task:{number}"), info=about("make_report", number))
     first, second = (tasklocks.knows("why", number)[0]["place"] for number in ("id-2", "id-3"))
     assert 0 <= first["expected_in"] < second["expected_in"] < 5
-    assert "it probably starts" in tasklocks.says("why", "id-3")
+
+
+@pytest.mark.parametrize(
+    ("held_for", "expected_in", "said"),
+    [
+        (2.0, 8.0, "it probably starts in about 8.0 s, for a permit is usually held for 10 s"),
+        (11.0, 0.0, "it probably starts any moment"),
+        (
+            17.0,
+            0.0,
+            "nobody can tell when it starts: a permit is usually held for 10 s, and each has been held for longer",
+        ),
+    ],
+)
+def test_the_sentence_says_when_the_turn_comes_as_far_as_anybody_can_tell(held_for, expected_in, said):
+    somebody = Who("make_report", "id-1", "celery@one", "1")
+    holder = HolderView(somebody, "id-1:x", 1, 0.0, held_for, 20.0, 1)
+    waiter = WaiterView(1, somebody, "id-2:x", 1, 0.0, 1.0, True, expected_in)
+    assert said in why_text(LimitView("report", "mutex", 1, 1, 10.0, (holder,), (waiter,)), waiter)
 
 
 def test_a_turn_is_not_guessed_at_while_a_holder_takes_much_longer_than_usual(tasklocks, backend):
