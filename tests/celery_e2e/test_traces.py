@@ -39,8 +39,9 @@ def test_a_workers_spans_stand_under_those_of_its_tasks(redis_database: str, tmp
             result = running.tasks.imports.delay("a")
             assert eventually(lambda: len(spans(RUN)) >= 2, within=15)
         assert result.get(timeout=20) == "a"
-        assert eventually(lambda: spans(HOLD), within=10)
-        (hold,), (wait,), run = spans(HOLD), spans(WAIT), spans(RUN)[-1]
+        # The run that held ends after the result is known.
+        assert eventually(lambda: any(map(succeeded, spans(RUN))), within=10)
+        (hold,), (wait,), (run,) = spans(HOLD), spans(WAIT), filter(succeeded, spans(RUN))
     assert hold["parent_id"] == wait["parent_id"] == run["context"]["span_id"]
     assert hold["context"]["trace_id"] == run["context"]["trace_id"]
     assert run["start_time"] <= hold["start_time"] < hold["end_time"] <= run["end_time"]
@@ -49,6 +50,10 @@ def test_a_workers_spans_stand_under_those_of_its_tasks(redis_database: str, tmp
     assert hold["attributes"]["tasklocks.limit"] == "import-a"
     assert hold["attributes"]["tasklocks.task_id"] == result.id
     assert hold["attributes"]["tasklocks.fencing_token"] > 0
+
+
+def succeeded(run: dict[str, Any]) -> bool:
+    return run["attributes"].get("celery.state") == "SUCCESS"
 
 
 def test_with_admission_they_are_in_the_trace_of_the_sender(redis_database: str, tmp_path: Path) -> None:
