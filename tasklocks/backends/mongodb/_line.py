@@ -30,6 +30,7 @@ from tasklocks.backends.mongodb._expressions import (
     let,
     rows,
     size,
+    values,
 )
 from tasklocks.backends.mongodb._limit import Stages, free, is_open
 from tasklocks.types import AcquireRequest, Place
@@ -147,10 +148,11 @@ def _before_later_ones(request: AcquireRequest, asked: Place) -> dict[str, Any]:
     # Counted as the one whose place it takes, for all numbers have been given to others.
     numbered = {"$mergeObjects": [row, {"number": "$$next.v.number"}]}
     among_others = _inserted(others, key, numbered, since)
+    not_last = {"$or": [in_front, {"$gt": [{"$max": values("$rest", "since")}, since]}]}
     moved = {
         "line": if_(in_front, _inserted({"$unsetField": {"field": key, "input": "$line"}}, key, row, since), "$line"),
         "rest": if_(in_front, others, among_others),
-        "numbered": if_(is_there(behind), {"$subtract": ["$numbered", 1]}, "$numbered"),
+        "numbered": if_({"$and": [is_there(behind), not_last]}, {"$subtract": ["$numbered", 1]}, "$numbered"),
     }
     return {**{field: if_("$early", value, f"${field}") for field, value in moved.items()}, "early": GONE}
 
