@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from statistics import mean
 from typing import Any
 
-from benchmarks.admission_stage import Stage, Way, per_second, prepared
+from benchmarks.admission_stage import Stage, Way, middle, per_second, prepared
 from benchmarks.plan import Plan
 from tasklocks import Lock
 
 __all__ = ["mixed"]
-
-_PLACES = 4
 
 
 def mixed(plan: Plan, way: Way) -> Iterator[dict[str, Any]]:
@@ -25,10 +23,11 @@ def mixed(plan: Plan, way: Way) -> Iterator[dict[str, Any]]:
         count, hold = min(plan.scale.tasks, 400), plan.scale.hold
         alone = [_alone(stage, count, hold)]
         for scenario, mixture in _MIXTURES.items():
-            free, taken = mixture(stage, count, hold)
+            free, others = mixture(stage, count, hold)
             stage.begin_again()
             alone.append(_alone(stage, count, hold))
-            kept = free / (mean(alone[-2:]) * (1 - taken))
+            # A place that another one takes cannot be theirs: it is as if one free task less had run.
+            kept = free / (mean(alone[-2:]) - others)
             yield {"scenario": scenario, "way": way.name, "tasks": count, "efficiency": kept, "per_second": free}
 
 
@@ -43,7 +42,7 @@ def _alone(stage: Stage, count: int, hold: float) -> float:
 
 
 def _among_waiting(stage: Stage, count: int, hold: float) -> tuple[float, float]:
-    """Return how many free tasks end in a second among as many that wait, and what part of the places those take."""
+    """Return how many free tasks end in a second among as many that wait, and how many of those."""
     with Lock("held", backend=stage.locks):
         with stage.paused():
             calls = (((stage.tasks.waiting,), (stage.tasks.free, number, hold)) for number in range(count))
@@ -55,16 +54,16 @@ def _among_waiting(stage: Stage, count: int, hold: float) -> tuple[float, float]
 
 
 def _beside_mutex(stage: Stage, count: int, hold: float) -> tuple[float, float]:
-    """Return the same among as many that take a mutex in turn: these have the places that they run in."""
+    """Return the same among as many that take a mutex in turn."""
     with stage.paused():
         calls = (((stage.tasks.one, -1, hold), (stage.tasks.free, number, hold)) for number in range(count))
         stage.send([call for pair in calls for call in pair])
     stage.wait_for(count, free=True)
     ends = _ends(stage, _is_free)
-    limited = [end for end in _ends(stage, lambda number: number < 0) if end <= max(ends)]
-    taken = len(limited) * hold / _PLACES / (max(ends) - min(ends) + hold)
+    first, *_, last = middle(ends)
+    others = sum(first < end <= last for end in _ends(stage, lambda number: number < 0)) / (last - first)
     stage.wait_for(2 * count)
-    return per_second(ends), taken
+    return per_second(ends), others
 
 
 _MIXTURES = {

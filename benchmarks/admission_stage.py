@@ -15,7 +15,7 @@ from tests.apps.record import Record
 from tests.processes import eventually
 from tests.workers import Worker, settings, start_worker
 
-__all__ = ["ADMISSION", "LOCKS", "ON_REDIS", "Stage", "Way", "per_second", "prepared"]
+__all__ = ["ADMISSION", "LOCKS", "ON_REDIS", "Stage", "Way", "middle", "per_second", "prepared"]
 
 _BROKER, _RESULTS, LOCKS = 901, 902, 903  # not those that another comparison uses
 _PATIENCE = 600.0
@@ -129,10 +129,15 @@ def prepared(plan: Plan, way: Way, *, pool: str, concurrency: int) -> Iterator[S
 
 
 def per_second(ends: Sequence[float]) -> float:
-    """Return how many ended in a second, without the first and the last tenth: there not all places are taken."""
+    """Return how many ended in a second, in the middle."""
+    within = middle(ends)
+    return (len(within) - 1) / (within[-1] - within[0])
+
+
+def middle(ends: Sequence[float]) -> Sequence[float]:
+    """Return the ends without the first and the last tenth: there not all places are taken."""
     tenth = max(1, len(ends) // 10)
-    middle = sorted(ends)[tenth - 1 : len(ends) - tenth]
-    return (len(middle) - 1) / (middle[-1] - middle[0])
+    return sorted(ends)[tenth - 1 : len(ends) - tenth]
 
 
 def _empty(*urls: str) -> None:
