@@ -104,7 +104,7 @@ def test_a_free_limit_is_reached_however_many_busy_ones_came_before(stage, limit
 
 def prefetch_counts(stage: Stage) -> list[int]:
     with stage.worker.app.connection_for_write() as connection:
-        stats = stage.worker.app.control.inspect(timeout=1, connection=connection).stats() or {}
+        stats = stage.worker.app.control.inspect(timeout=2, connection=connection).stats() or {}
     return sorted(each["prefetch_count"] for each in stats.values())
 
 
