@@ -7,6 +7,8 @@ import os
 
 from celery import Celery
 
+import tests.folder  # noqa: F401 - a kind of broker
+
 __all__ = ["make_app"]
 
 

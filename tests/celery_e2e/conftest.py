@@ -158,7 +158,7 @@ def broker_of(request: pytest.FixtureRequest, kind: str) -> str:
     if kind == "redis":
         return empty_redis_database(request.getfixturevalue("redis_url"))
     if kind == "filesystem":
-        return "filesystem://"
+        return "folder://"
     return request.getfixturevalue("rabbitmq_url")
 
 
