@@ -205,3 +205,30 @@ print(Interruptible().run(lambda: "ran", []))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "ran"
+
+
+def test_what_was_taken_back_leaves_the_interpreter_nothing_to_look_for():
+    program = """
+import sys
+import threading
+from tasklocks import Lock
+from tasklocks.celery.interrupt import Interruptible
+from tasklocks.errors import LeaseLost
+
+def lose():
+    lease, run = Lock("a", backend="memory://").acquire(), Interruptible()
+    try:
+        run.run(lambda: run.lose(lease), [lease])
+    except LeaseLost:
+        pass
+    Interruptible().run(lambda: None, [])
+
+thread = threading.Thread(target=lose)
+thread.start()
+thread.join()
+sys.settrace(lambda frame, event, arg: None)  # CPython 3.11 never comes out of a call if there is
+(lambda: None)()
+print("came out")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "came out", done.stderr

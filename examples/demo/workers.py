@@ -76,9 +76,9 @@ def running(count: int, processes: int, folder: Path, env: Mapping[str, str]) ->
     workers: list[Worker] = []
     try:
         for number in range(1, count + 1):
-            workers.append(Worker(f"worker{number}", processes, folder, env))  # noqa: PERF401 - stopped if the next fails
-        for worker in workers:
-            worker.wait_until_ready(within=60.0)
+            # One after the other: kombu's folder broker ends a worker that reads what another one is just declaring.
+            workers.append(Worker(f"worker{number}", processes, folder, env))
+            workers[-1].wait_until_ready(within=60.0)
         yield workers
     finally:
         try:

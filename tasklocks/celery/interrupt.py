@@ -169,12 +169,23 @@ class _ByAsyncException:
 
     def __init__(self) -> None:
         self._thread = ctypes.c_ulong(threading.get_ident())
+        self._sent = False
 
     def send(self) -> None:
+        self._sent = True
         ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread, ctypes.py_object(LeaseLost))
 
     def end(self) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread, None)
+        """Take back what was sent; called by the thread itself."""
+        if not self._sent:
+            return
+        # Not by setting none: then the interpreter looks for it before each step, for ever (and hangs in a debugger).
+        try:
+            self.send()
+            while True:
+                pass
+        except LeaseLost:
+            self._sent = False
 
 
 class _ByHub:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
 __all__ = ["Store"]
 
 _TABLES = """
@@ -22,8 +24,14 @@ class Store:
     def __init__(self, path: Path) -> None:
         # A process may be frozen in the middle of its write.
         self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
-        self._database.executescript(_TABLES)
+        self._make_tables()
         self._database.execute("PRAGMA synchronous = OFF")
+
+    def _make_tables(self) -> None:
+        # SQLite does not wait for others while it changes the journal's mode.
+        busy = retry_if_exception_type(sqlite3.OperationalError)
+        again = Retrying(retry=busy, wait=wait_fixed(0.05), stop=stop_after_delay(60), reraise=True)
+        again(self._database.executescript, _TABLES)
 
     def claim(self, name: str, token: int) -> int | None:
         """Return the number, and refuse every smaller token from now on; None: a larger one was here before."""
