@@ -127,6 +127,7 @@ class _BySignal:
     def __init__(self, run: Interruptible, number: int) -> None:
         self._run = run
         self._number = number
+        self._risen = False
         self._outer = _BySignal.running
         _BySignal.running = self
         if signal.getsignal(number) is not _rise:
@@ -142,8 +143,12 @@ class _BySignal:
 
     @property
     def due(self) -> LeaseLost | None:
+        if self._risen or not self._run.armed:
+            return None
         self._run.notice()
-        return self._run.error if self._run.armed else None
+        # Once: the main process and this one may both notice a loss.
+        self._risen = self._run.error is not None
+        return self._run.error
 
 
 def _rise(_signal: int, _frame: FrameType | None) -> None:

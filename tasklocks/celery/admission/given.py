@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasklocks.backends import Backend
+from tasklocks.celery.admission import overdue
 from tasklocks.celery.admission.lent import Lent
 from tasklocks.celery.admission.loans import NearLease, NearLoans
 from tasklocks.celery.admission.table import Table
@@ -71,6 +72,7 @@ def _lent(
             lease.release()
         return ()
     run.told_by_signal = [lease for lease, spec in zip(leases, locks, strict=True) if spec.on_lost != "flag"]
+    overdue.watch(run.told_by_signal)
     return leases
 
 
