@@ -35,7 +35,7 @@ collect_ignore = ["third_party"]
 # Processes that test side by side (pytest-xdist) may share a server: each has a range of databases for itself.
 _databases = itertools.count(1 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 # Threads that live as long as the process on purpose, one of each kind.
-_LASTING = ("tasklocks-renewal", "tasklocks-listener", "pymongo", "grpc")
+_LASTING = ("tasklocks-renewal", "tasklocks-listener", "tasklocks-overdue", "pymongo", "grpc")
 
 
 @pytest.fixture(scope="session", autouse=True)

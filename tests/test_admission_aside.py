@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ class Worker:
         self.sent: list[tuple[str, float]] = []
         self.told: list[Answer | None] = []
         self.listens = True
+        self.takes = 0.0
         self.qos = QoS(lambda prefetch_count: None, LEAST)
         prefetch = Prefetch()
         prefetch.use(self.qos, LEAST, fixed=False)
@@ -38,6 +40,7 @@ class Worker:
         self.aside = Aside(self.lines, prefetch, self._tell, most, self._send)
 
     def _send(self, each: Held, wait: float) -> bool:
+        time.sleep(self.takes)
         self.sent.append((each.owner, wait))
         return True
 
@@ -143,10 +146,11 @@ def test_where_much_flows_nothing_goes(make):
 def test_one_batch_at_a_time_and_a_pause_after_it(make, monkeypatch):
     monkeypatch.setattr(aside, "_AT_ONCE", 1)
     worker = make(0)
+    worker.takes = 0.2  # so it pauses for four times as long
     worker.receive(*"aaaaaa", busy=BUSY)
-    worker.aside.make_way()
-    worker.aside.make_way()
-    worker.aside.finish()
+    for _ in range(3):
+        worker.aside.make_way()
+        worker.aside.finish()
     assert len(worker.sent) == 1
     assert eventually(lambda: len(worker.put_aside()) > 1, within=5)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,10 @@ from tasklocks.celery.calls import LEASES, Call, Kind
 from tasklocks.celery.interrupt import Interruptible
 from tasklocks.celery.waited import Waited
 from tasklocks.celery.work import Work
+from tasklocks.errors import LeaseLost
+from tasklocks.leases import Lease
 from tasklocks.types import AcquireRequest
+from tests.processes import eventually
 
 BACKEND = connect("memory://loans")
 SPEC = SimpleNamespace(
@@ -49,13 +53,39 @@ def test_a_lease_that_is_lost_before_a_thread_begins_is_not_used(errands, lost):
     assert not BACKEND.inspect(name).holders
 
 
+@pytest.fixture
+def give(monkeypatch) -> Callable[..., Sequence[Lease]]:
+    """Return a function that begins a run as in a process of a pool, with a lease that has so many seconds left."""
+
+    def leases(run: Interruptible, left: float) -> Sequence[Lease]:
+        table = Table(1)
+        index, serial = table.take(clock.now() + left)
+        monkeypatch.setattr(Lender, "table", table)
+        request = SimpleNamespace(**{LEASES: ["me", [[index, "far", serial, 1, 30.0, 7]]]})
+        call = Call(Kind.BODY, None, SimpleNamespace(request=request), "task", Waited())
+        return given_leases(call, [SPEC], SETTINGS, Work(print, ("far",), {}, ("far",)), run)
+
+    return leases
+
+
 @pytest.mark.parametrize("left", [10.0, -1.0])
-def test_a_lease_that_ran_out_before_a_process_begins_is_not_used(monkeypatch, left):
-    table = Table(1)
-    index, serial = table.take(clock.now() + left)
-    monkeypatch.setattr(Lender, "table", table)
-    request = SimpleNamespace(**{LEASES: ["me", [[index, "far", serial, 1, 30.0, 7]]]})
-    call = Call(Kind.BODY, None, SimpleNamespace(request=request), "task", Waited())
-    work = Work(print, ("far",), {}, ("far",))
-    given = given_leases(call, [SPEC], SETTINGS, work, Interruptible())
+def test_a_lease_that_ran_out_before_a_process_begins_is_not_used(give, left):
+    given = give(Interruptible(), left)
     assert [lease.name for lease in given] == (["far"] if left > 0 else [])
+
+
+def test_a_lease_that_runs_out_just_before_its_body_begins_keeps_it_from_beginning(give):
+    run, began = Interruptible(), []
+    given = give(run, 0.2)
+    assert eventually(lambda: given[0].lost, within=5)
+    time.sleep(0.1)  # who watches over it has seen it as well
+    with pytest.raises(LeaseLost):
+        run.run(lambda: began.append(1), given)
+    assert began == []
+
+
+def test_a_body_whose_main_process_renews_nothing_is_told_in_time(give):
+    run = Interruptible()
+    given = give(run, 0.3)
+    with pytest.raises(LeaseLost):
+        run.run(lambda: time.sleep(20), given)

@@ -141,6 +141,21 @@ def test_a_loss_interrupts_a_sleeping_main_thread():
     LOCK._backend.force_release("interrupt")
 
 
+@pytest.mark.parametrize("where", [in_main_thread, in_other_thread])
+def test_a_loss_ends_also_what_the_body_calls_under_a_lock_of_its_own(where):
+    outer, inner = (Lock(f"interrupt-{name}", backend="memory://").acquire() for name in ("outer", "inner"))
+    run, within = Interruptible(), Interruptible()
+
+    def call():
+        with pytest.raises(LeaseLost, match="interrupt-outer"):
+            run.run(lambda: within.run(lambda: (run.lose(outer), spin(1)), [inner]), [outer])
+        return within.error
+
+    assert where(call) is None
+    for lease in (inner, outer):
+        lease.release()
+
+
 def test_two_losses_rise_once():
     run, told = Interruptible(), []
     leases = [Lock(f"interrupt-{number}", backend="memory://").acquire() for number in range(2)]

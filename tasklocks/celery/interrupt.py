@@ -62,7 +62,7 @@ class Interruptible:
         return self._means is not None
 
     def lose(self, lease: Lease) -> None:
-        """Interrupt the run, if it still goes on (called by the renewal)."""
+        """Interrupt the run, if it still goes on (called by the thread that notices the loss)."""
         with self._lock:
             if self._means is None or self.error is not None:
                 return
@@ -143,6 +143,10 @@ class _BySignal:
 
     @property
     def due(self) -> LeaseLost | None:
+        """What is to rise now, once; a body that runs inside another one ends with it."""
+        return self._own_due() or (self._outer.due if self._outer is not None else None)
+
+    def _own_due(self) -> LeaseLost | None:
         if self._risen or not self._run.armed:
             return None
         self._run.notice()

@@ -72,7 +72,7 @@ def _lent(
             lease.release()
         return ()
     run.told_by_signal = [lease for lease, spec in zip(leases, locks, strict=True) if spec.on_lost != "flag"]
-    overdue.watch(run.told_by_signal)
+    overdue.watch(run)
     return leases
 
 

@@ -7,51 +7,55 @@ written a later one meanwhile is found then, so it wakes about once in a ttl, ho
 from __future__ import annotations
 
 import math
-import os
 import queue
 import threading
-from collections.abc import Sequence
 
 from tasklocks import clock
-from tasklocks.celery.interrupt import interrupt_process
+from tasklocks.celery.interrupt import Interruptible
 from tasklocks.fork import PerProcess
-from tasklocks.leases import Lease
 
 __all__ = ["watch"]
 
 
 class _Overdue:
     def __init__(self) -> None:
-        self._leases: Sequence[Lease] = ()
+        self._run = Interruptible()
         self._wakes_at = math.inf
         self._sooner: queue.SimpleQueue[None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="tasklocks-overdue", daemon=True).start()
+        threading.Thread(target=self._watch, name="tasklocks-overdue", daemon=True).start()
 
-    def watch(self, leases: Sequence[Lease]) -> None:
+    def begin(self, run: Interruptible) -> None:
         # In this order, and the thread in the other one: so one of the two sees what the other has just written.
-        self._leases = leases
-        if any(lease.grant.deadline < self._wakes_at for lease in leases):
+        self._run = run
+        if any(lease.grant.deadline < self._wakes_at for lease in run.told_by_signal):
             self._sooner.put(None)
 
-    def _run(self) -> None:
+    def _watch(self) -> None:
         while True:
             self._wakes_at = math.inf
-            leases = self._leases
-            left = min((each.expires_in() for each in leases if not each.released and not each.lost), default=None)
-            if any(each.lost for each in leases):
-                interrupt_process(os.getpid())
-            if left is not None:
-                self._wakes_at = clock.now() + left
+            left = _look(self._run)
+            self._wakes_at = clock.now() + left
             try:
-                self._sooner.get(timeout=left)
+                self._sooner.get(timeout=left if left < math.inf else None)
             except queue.Empty:
                 continue
+
+
+def _look(run: Interruptible) -> float:
+    """Tell `run` of what it has lost, and return in how many seconds it may lose something else."""
+    left = math.inf
+    for lease in run.told_by_signal:
+        if lease.lost:
+            run.lose(lease)
+        elif not lease.released:
+            left = min(left, lease.expires_in())
+    return left
 
 
 _overdue = PerProcess(_Overdue)
 
 
-def watch(leases: Sequence[Lease]) -> None:
+def watch(run: Interruptible) -> None:
     """Watch over the leases of the body that begins here, instead of those of the one before it."""
-    if leases:
-        _overdue().watch(leases)
+    if run.told_by_signal:
+        _overdue().begin(run)
