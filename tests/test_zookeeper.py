@@ -73,7 +73,7 @@ def zookeeper(url):
 
 def test_an_uncontended_acquire_and_release_take_one_round_trip_each(far_away):
     free(far_away)
-    took = _seconds(lambda: far_away.release(NAME, taken(far_away, "a").owner))
+    took = _quickest(lambda: far_away.release(NAME, taken(far_away, "a").owner))
     assert 2 * ROUND_TRIP <= took < 2.8 * ROUND_TRIP
 
 
@@ -81,13 +81,13 @@ def test_a_semaphore_that_others_hold_too_takes_no_more(far_away, backend):
     for owner in "ab":
         taken(backend, owner, capacity=9)
     taken(far_away, "c", capacity=9)
-    took = _seconds(lambda: far_away.release(NAME, taken(far_away, "d", capacity=9).owner))
+    took = _quickest(lambda: far_away.release(NAME, taken(far_away, "d", capacity=9).owner))
     assert took < 2.8 * ROUND_TRIP
 
 
 def test_a_renewal_of_many_leases_takes_one_round_trip(far_away):
     grants = [taken(far_away, "owner", f"limit-{turn % 3}", capacity=9) for turn in range(6)]
-    took = _seconds(lambda: far_away.renew(grants))
+    took = _quickest(lambda: far_away.renew(grants))
     assert took < 1.8 * ROUND_TRIP
 
 
@@ -117,6 +117,11 @@ def test_a_turn_that_was_taken_at_a_glance_ends_before_others_may_take_it_for_ab
         backend.release(NAME, "first")
         assert second.hears().deadline <= came + GRANT_TTL
         backend.release(NAME, "second")
+
+
+def _quickest(work: Callable[[], object]) -> float:
+    """Whatever else the machine does makes it slower, never quicker."""
+    return min(_seconds(work) for _ in range(3))
 
 
 def _seconds(work: Callable[[], object]) -> float:

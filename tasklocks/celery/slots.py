@@ -55,7 +55,7 @@ def take_slots(starts: Starts) -> bool:
         return True
     try:
         for together in starts.missing():
-            starts.due |= _due(starts.call, together, starts.booked)
+            _book(starts, together)
     except RefusedError as refusal:
         refuse(starts.call, refusal.wish.spec, refusal.busy)
         return False
@@ -70,38 +70,39 @@ def tell_started(starts: Starts) -> None:
         tell("acquired", about_call(starts.call, wish.spec, wish.name, wish.backend), waited=waited)
 
 
-def _due(call: Call, together: Sequence[Wish], bookings: dict[str, Booked]) -> dict[str, float]:
-    """Return when the call may start at each limit, on the local clock."""
+def _book(starts: Starts, together: Sequence[Wish]) -> None:
+    """Find out when the call may start at each limit; all of them are on one backend."""
+    call = starts.call
     bounds = [patience(call, wish.spec) for wish in together]
     shortest = min((bound for bound in bounds if bound is not None), default=None)
     began = clock.now()
     strictest = min(together, key=lambda wish: _STRICTEST.index(wish.spec.on_backend_error))
 
-    def step(_: float | None) -> dict[str, float]:
+    def step(_: float | None) -> None:
         spent = clock.now() - began
-        return _book(together, [None if bound is None else max(0.0, bound - spent) for bound in bounds], bookings)
+        _book_now(starts, together, [None if bound is None else max(0.0, bound - spent) for bound in bounds])
 
     try:
         if call.kind is Kind.BODY or strictest.spec.on_backend_error != "retry":
-            return step(shortest)
-        return patiently(shortest, step)
+            step(shortest)
+        else:
+            patiently(shortest, step)
     except (BackendUnavailable, ConfigurationError) as down:
-        until = _unreachable(call, strictest, bookings, down)
-        return {wish.key: until for wish in together}
+        until = _unreachable(call, strictest, starts.booked, down)
+        starts.due |= {wish.key: until for wish in together}
 
 
-def _book(together: Sequence[Wish], bounds: Sequence[float | None], bookings: dict[str, Booked]) -> dict[str, float]:
+def _book_now(starts: Starts, together: Sequence[Wish], bounds: Sequence[float | None]) -> None:
     """Look at what is reserved, and reserve the rest."""
-    due: dict[str, float] = {}
+    known: dict[str, float] = {}
     for wish in together:
-        if wish.key in bookings and (begun := wish.begin(bookings[wish.key])) is not None:
-            bookings[wish.key], left = begun
-            due[wish.key] = clock.now() + left
-    missing = [(wish, bound) for wish, bound in zip(together, bounds, strict=True) if wish.key not in due]
+        if wish.key in starts.booked and (begun := wish.begin(starts.booked[wish.key])) is not None:
+            starts.booked[wish.key], left = begun
+            known[wish.key] = clock.now() + left
+    missing = [(wish, bound) for wish, bound in zip(together, bounds, strict=True) if wish.key not in known]
     for (wish, _), slot in zip(missing, _reserve(missing), strict=True):
-        bookings[wish.key] = Booked(wish.key, slot.start, slot.made)
-        due[wish.key] = clock.now() + slot.wait
-    return due
+        starts.note(wish, slot)
+    starts.due |= known
 
 
 def _reserve(missing: Sequence[tuple[Wish, float | None]]) -> Sequence[Slot]:

@@ -42,13 +42,12 @@ class Record:
 
     def facts(self, kind: str, key: str) -> list[dict[str, Any]]:
         """All facts of a kind, oldest first."""
-        lines = self.path.read_text().splitlines()
-        found = [fact for fact in map(_parsed, lines) if fact["kind"] == kind and fact["key"] == key]
+        found = [fact for fact in self._all() if fact["kind"] == kind and fact["key"] == key]
         return sorted(found, key=lambda fact: fact["at"])
 
     def facts_of(self, kind: str) -> list[dict[str, Any]]:
         """All facts of a kind, as they were written."""
-        return [fact for fact in map(_parsed, self.path.read_text().splitlines()) if fact["kind"] == kind]
+        return [fact for fact in self._all() if fact["kind"] == kind]
 
     def count(self, kind: str, key: str) -> int:
         return len(self.facts(kind, key))
@@ -63,6 +62,6 @@ class Record:
             most = max(most, open_now)
         return most
 
-
-def _parsed(line: str) -> dict[str, Any]:
-    return json.loads(line)
+    def _all(self) -> Iterator[dict[str, Any]]:
+        # A fact that is being written may be there in part; it has no end of line yet.
+        return (json.loads(line) for line in self.path.read_text().split("\n")[:-1])
