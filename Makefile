@@ -6,7 +6,7 @@ STAMP := $(VENV)/.made
 export PYTHON VENV
 
 # What could break with older versions: everything that goes through Celery, and each client.
-OLDEST_TESTS := tests/test_[b-z]*.py tests/eager tests/faults tests/celery_e2e/test_resend.py tests/celery_e2e/test_seed_patterns.py
+OLDEST_TESTS := tests/test_[b-z]*.py tests/eager tests/faults tests/contrib_django tests/celery_e2e/test_resend.py tests/celery_e2e/test_seed_patterns.py
 
 .PHONY: help venv test test-oldest soak lint docs build examples demo bench clean
 

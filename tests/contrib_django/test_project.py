@@ -235,15 +235,13 @@ def checked(small) -> list[list[str]]:
         import json
         from django.core import checks
         from django.db import connections
+        from django.test import override_settings
         connections.settings["atomic"] = dict(connections.settings["default"], ATOMIC_REQUESTS=True)
-        conf = shop.celery_app.conf
         said = []
         for settings in {[settings for settings, _ in CHECKED]!r}:
-            before = {{key: conf.get(key) for key in settings}}
-            conf.update(settings)
-            found = checks.run_checks(tags=["tasklocks"], include_deployment_checks=True)
+            with override_settings(**{{f"CELERY_{{key.upper()}}": value for key, value in settings.items()}}):
+                found = checks.run_checks(tags=["tasklocks"], include_deployment_checks=True)
             said.append([f"{{each.id}} {{each.msg}}" for each in found])
-            conf.update(before)
         print(json.dumps(said))
         """
     )
