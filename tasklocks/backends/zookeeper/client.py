@@ -7,7 +7,7 @@ import select
 from typing import Any
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import AuthFailedError, ConnectionDropped, SASLException, SessionClosedRequireSaslError
+from kazoo.exceptions import EXCEPTIONS, AuthFailedError, ConnectionDropped, SASLException, ZookeeperError
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import Create2
@@ -15,7 +15,18 @@ from kazoo.retry import KazooRetry
 
 from tasklocks.backends.zookeeper.url import Settings
 
-__all__ = ["CreateContainer", "client_for"]
+__all__ = ["CreateContainer", "SessionClosedRequireSaslError", "client_for"]
+
+try:
+    from kazoo.exceptions import SessionClosedRequireSaslError
+except ImportError:  # before 2.11 kazoo does not know what the server answers there
+
+    class SessionClosedRequireSaslError(ZookeeperError):  # type: ignore[misc,no-redef] # as above, and kazoo is untyped
+        """The server ends sessions of whoever does not log in by SASL."""
+
+        code = -124
+
+    EXCEPTIONS[SessionClosedRequireSaslError.code] = SessionClosedRequireSaslError
 
 
 class CreateContainer(Create2):  # type: ignore[misc]

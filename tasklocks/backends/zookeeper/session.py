@@ -20,7 +20,6 @@ from kazoo.exceptions import (
     NotEmptyError,
     RolledBackError,
     RuntimeInconsistency,
-    SessionClosedRequireSaslError,
 )
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.serialization import (
@@ -39,7 +38,7 @@ from kazoo.protocol.states import KeeperState
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from tasklocks import clock
-from tasklocks.backends.zookeeper.client import CreateContainer, client_for
+from tasklocks.backends.zookeeper.client import CreateContainer, SessionClosedRequireSaslError, client_for
 from tasklocks.backends.zookeeper.nodes import epoch_of
 from tasklocks.backends.zookeeper.url import Settings
 from tasklocks.errors import BackendRefused, BackendUnavailable
