@@ -74,7 +74,7 @@ def bare(url: str) -> Limits:
     """Return PING as one packet that was packed before, on a connection of redis-py without the client around it."""
     from redis import Redis
 
-    connection = Redis.from_url(url).connection_pool.get_connection()
+    connection = Redis.from_url(url, single_connection_client=True).connection
 
     def once() -> bool:
         connection.send_packed_command([b"*1\r\n$4\r\nPING\r\n"], False)
