@@ -35,7 +35,7 @@ class Worker:
         self.takes = 0.0
         self.qos = QoS(lambda prefetch_count: None, LEAST)
         prefetch = Prefetch()
-        prefetch.use(self.qos, LEAST, fixed=False)
+        prefetch.use(self.qos, lambda: LEAST, fixed=False)
         self.lines = Lines()
         self.aside = Aside(self.lines, prefetch, self._tell, most, self._send)
 

@@ -127,6 +127,7 @@ class Aside:
 
     def make_way(self) -> None:
         """Let others come through; there is a free place for them."""
+        self._prefetch.keep()
         for each in self._to_raise():
             each.prefetched = self._prefetch.raise_()
             if not each.prefetched:

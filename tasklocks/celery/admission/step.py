@@ -51,7 +51,7 @@ class AdmissionStep(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         """Begin with a new connection to the broker."""
-        self.desk.prefetch.use(c.qos, c.initial_prefetch_count, fixed=prefetch_is_fixed(c))
+        self.desk.prefetch.use(c.qos, lambda: int(c.initial_prefetch_count), fixed=prefetch_is_fixed(c))
         _spare_the_collector()
         self._turns.start()
 
