@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
-from kombu.common import QoS
 
 from tasklocks import connect
 from tasklocks.celery.admission import aside
@@ -16,13 +15,12 @@ from tasklocks.celery.admission.aside import Aside, Flow
 from tasklocks.celery.admission.asking import Answer
 from tasklocks.celery.admission.held import Held, Want
 from tasklocks.celery.admission.lines import Lines
-from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.waited import Waited
 from tasklocks.types import Busy
 from tests.processes import eventually
+from tests.test_prefetch import LEAST, started
 
 BUSY = Busy(None, 0, (), 1, None, 0.0, 0.0)
-LEAST = 4
 
 
 class Worker:
@@ -33,9 +31,8 @@ class Worker:
         self.told: list[Answer | None] = []
         self.listens = True
         self.takes = 0.0
-        self.qos = QoS(lambda prefetch_count: None, LEAST)
-        prefetch = Prefetch()
-        prefetch.use(self.qos, lambda: LEAST, fixed=False)
+        prefetch = started()
+        self.qos = prefetch._qos
         self.lines = Lines()
         self.aside = Aside(self.lines, prefetch, self._tell, most, self._send)
 

@@ -1,4 +1,4 @@
-"""The parts of admission that need no worker: the lines, the table that processes share, the prefetch count."""
+"""The parts of admission that need no worker: the lines, the table that processes share."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from kombu.common import QoS
 
 from tasklocks import connect
 from tasklocks.celery.admission.held import Held, Want
 from tasklocks.celery.admission.lines import Lines
-from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.admission.table import LOST, Table
 from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.waited import Waited
@@ -122,34 +120,6 @@ def test_a_process_that_comes_much_too_late_does_not_get_another_ones_lease():
     assert table.user(index) == 0
     assert table.begin(index, fresh)
     assert table.user(index) == os.getpid()
-
-
-@pytest.mark.parametrize("bound", [None, 6])
-def test_the_prefetch_count_is_afterwards_what_it_was(bound):
-    qos = QoS(lambda prefetch_count: None, 4, max_prefetch=bound)
-    prefetch = Prefetch()
-    prefetch.use(qos, lambda: 4, fixed=False)
-    raised = [prefetch.raise_() for _ in range(10)]
-    assert qos.value == (bound or 14)
-    for _ in filter(None, raised):
-        prefetch.lower()
-    assert qos.value == 4
-
-
-def test_what_is_taken_off_the_prefetch_count_by_others_is_added_again():
-    qos = QoS(lambda prefetch_count: None, 4, max_prefetch=6)
-    prefetch = Prefetch()
-    prefetch.use(qos, lambda: 4, fixed=False)
-    assert prefetch.raise_()
-    # As Celery does for three messages with an ETA, of which one fits below the bound.
-    for change in [qos.increment_eventually] * 3 + [qos.decrement_eventually] * 3:
-        change()
-    assert qos.value == 3
-    prefetch.keep()
-    assert qos.value == 5
-    prefetch.lower()
-    prefetch.keep()
-    assert qos.value == 4
 
 
 def test_what_is_left_after_the_inbox_was_shut_is_refused():

@@ -28,6 +28,7 @@ from tasklocks.celery.back import put_back
 from tasklocks.celery.conf import settings_of
 from tasklocks.celery.inbox import Inbox
 from tasklocks.celery.marks import limits_of
+from tasklocks.celery.prefetch import prefetch_of
 from tasklocks.celery.rate_spec import RateSpec
 from tasklocks.celery.routes import delays_natively
 from tasklocks.celery.slots import SHORT
@@ -60,6 +61,7 @@ class Early(bootsteps.StartStopStep):
         super().__init__(parent, **options)
         self._consumer = parent
         self._desk: Desk | None = None
+        self._prefetch = prefetch_of(parent)
         self._held = self._room = 0
         self._has_loop = False
 
@@ -76,6 +78,7 @@ class Early(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Begin to ask."""
         self._held = self._room = 0
+        self._prefetch.begin()
         self._inbox.open()
         self._desk = Desk(parent.app, self._answered)
 
@@ -137,12 +140,12 @@ class Early(bootsteps.StartStopStep):
     def _count(self, more: int) -> None:
         """Let as many more messages come as are held here."""
         self._held += more
+        self._prefetch.keep()
         if self._held > self._room:
-            self._room += _ROOM
-            self._consumer.qos.increment_eventually(_ROOM)
+            self._room += self._prefetch.raise_(_ROOM)
         elif self._held <= self._room - 2 * _ROOM:
             self._room -= _ROOM
-            self._consumer.qos.decrement_eventually(_ROOM)
+            self._prefetch.lower(_ROOM)
 
 
 class Desk:

@@ -223,6 +223,13 @@ def item(name: str, number: int) -> int:
 
 
 @app.task
+def free_until(gate: str) -> None:
+    note("begin", gate)
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+
+
+@app.task
 def free(name: str) -> str:
     return _ran(name)
 

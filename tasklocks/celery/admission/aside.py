@@ -21,9 +21,9 @@ from tasklocks.backoff import LONGEST
 from tasklocks.celery.admission.asking import Answer
 from tasklocks.celery.admission.held import Held, Key
 from tasklocks.celery.admission.lines import Lines
-from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.back import put_back
 from tasklocks.celery.later import SHORTEST_BOUND
+from tasklocks.celery.prefetch import Prefetch
 from tasklocks.celery.routes import delays_natively
 
 __all__ = ["Aside"]
@@ -117,7 +117,7 @@ class Aside:
         """Count one that waits no more."""
         self._unraised.pop(held.number, None)
         if held.prefetched:
-            self._prefetch.lower()
+            self._prefetch.lower(1)
 
     def goes_on(self, held: Held) -> None:
         """Note that one goes to the pool with its leases."""
@@ -129,7 +129,7 @@ class Aside:
         """Let others come through; there is a free place for them."""
         self._prefetch.keep()
         for each in self._to_raise():
-            each.prefetched = self._prefetch.raise_()
+            each.prefetched = self._prefetch.raise_(1) == 1
             if not each.prefetched:
                 break
             del self._unraised[each.number]

@@ -19,12 +19,12 @@ from tasklocks.celery.admission.errands import Errands
 from tasklocks.celery.admission.held import Held, held, locks_to_hold
 from tasklocks.celery.admission.lines import Lines
 from tasklocks.celery.admission.loans import Loans
-from tasklocks.celery.admission.prefetch import Prefetch
 from tasklocks.celery.admission.room import Room
 from tasklocks.celery.admission.silent import Silent
 from tasklocks.celery.admission.telling import tell_admitted, tell_unreachable, tell_waiting
 from tasklocks.celery.calls import LEASES
 from tasklocks.celery.inbox import Inbox
+from tasklocks.celery.prefetch import Prefetch
 from tasklocks.celery.spec import LockSpec
 from tasklocks.errors import BackendUnavailable
 from tasklocks.leases import Lease
@@ -48,12 +48,21 @@ class Desk:
         loans: keep the leases of tasks in the pool.
         errands: do what must not be waited for.
         inbox: where threads leave answers, or None if a body has ended.
+        prefetch: the prefetch count.
         most: how many messages are held at the most.
         longest: seconds for which one is held at the most.
     """
 
     def __init__(
-        self, room: Room, loans: Loans, errands: Errands, inbox: Inbox[Answer | None], *, most: int, longest: float
+        self,
+        room: Room,
+        loans: Loans,
+        errands: Errands,
+        inbox: Inbox[Answer | None],
+        prefetch: Prefetch,
+        *,
+        most: int,
+        longest: float,
     ) -> None:
         self._room = room
         self._loans = loans
@@ -65,8 +74,8 @@ class Desk:
         self._locks: dict[str, Sequence[LockSpec]] = {}
         self._silent = Silent()
         self.lines = Lines()
-        self.prefetch = Prefetch()
-        self._aside = Aside(self.lines, self.prefetch, inbox.put, most)
+        self.prefetch = prefetch
+        self._aside = Aside(self.lines, prefetch, inbox.put, most)
 
     def received(self, request: Any) -> None:
         """Hold the message of a locked task, pass on any other (stands where Celery gives a task to its pool)."""

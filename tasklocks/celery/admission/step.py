@@ -19,8 +19,9 @@ from tasklocks.celery.admission.held import Held
 from tasklocks.celery.admission.loans import FarLoans, Loans, NearLoans
 from tasklocks.celery.admission.room import Room
 from tasklocks.celery.admission.turns import turns_of
-from tasklocks.celery.admission.where import is_on, longest_hold, prefetch_is_fixed
+from tasklocks.celery.admission.where import is_on, longest_hold
 from tasklocks.celery.conf import admission_settings_of
+from tasklocks.celery.prefetch import prefetch_of
 from tasklocks.celery.watch import watch_of_this_worker
 
 __all__ = ["AdmissionStep"]
@@ -45,13 +46,21 @@ class AdmissionStep(bootsteps.StartStopStep):
         self._turns = turns = turns_of(c)
         settings = admission_settings_of(c.app)
         room = Room(c, turns.enter, turns.later)
-        self.desk = Desk(room, self._loans(), self._errands, turns.inbox, most=settings.most, longest=longest_hold(c))
+        self.desk = Desk(
+            room,
+            self._loans(),
+            self._errands,
+            turns.inbox,
+            prefetch_of(c),
+            most=settings.most,
+            longest=longest_hold(c),
+        )
         # Strategies look it up later, timers of ETA and of Celery's own rate limits each time.
         c.on_task_request = turns.begin(self.desk)
 
     def start(self, c: Any) -> None:
         """Begin with a new connection to the broker."""
-        self.desk.prefetch.use(c.qos, lambda: int(c.initial_prefetch_count), fixed=prefetch_is_fixed(c))
+        self.desk.prefetch.begin()
         _spare_the_collector()
         self._turns.start()
 

@@ -10,7 +10,7 @@ from tasklocks.celery.admission.held import locks_to_hold
 from tasklocks.celery.conf import admission_settings_of
 from tasklocks.celery.watch import watch_of_this_worker
 
-__all__ = ["forks", "is_on", "longest_hold", "prefetch_is_fixed", "runs_in_loop"]
+__all__ = ["forks", "is_on", "longest_hold", "runs_in_loop"]
 
 _HOUR = 3600.0
 _SQS = 1800.0  # of queues that kombu makes
@@ -50,12 +50,6 @@ def longest_hold(consumer: Any) -> float:
     unless_set = _SQS if consumer.conninfo.transport.driver_type == "sqs" else _HOUR
     timeout = (consumer.app.conf.broker_transport_options or {}).get("visibility_timeout", unless_set)
     return min(float(timeout), _HOUR) / 2
-
-
-def prefetch_is_fixed(consumer: Any) -> bool:
-    """Tell whether the broker takes no change of the prefetch count: RabbitMQ, for the consumer of a quorum queue."""
-    # Other transports count for themselves, whatever they call it.
-    return consumer.connection.transport.driver_type == "amqp" and getattr(consumer, "qos_global", True) is False
 
 
 def _pool(worker: Any) -> str:

@@ -1,4 +1,4 @@
-"""The prefetch count of a worker stays what its held messages need, whatever Celery takes off it.
+"""The prefetch count of a worker is what its pool and its held messages need, whatever Celery makes of it.
 
 Celery adds one for each message with an ETA, but not beyond `worker_eta_task_limit`, and takes one off for each in the
 end. After a lost connection it sets the count anew, to what the pool needs.
@@ -9,7 +9,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tasklocks import RateLimit
 from tests.celery_e2e.conftest import Stage, make_stage, new_locks
+from tests.celery_e2e.test_admission import prefetch_counts
+from tests.processes import eventually
 from tests.relay import relayed
 
 PATIENCE = 20
@@ -50,3 +53,22 @@ def test_after_a_lost_connection_others_pass_those_that_wait(rabbitmq_url, redis
                 stage.wait_for("message", each.id)
         stage.wait_for("begin", limit)
         assert free_tasks_pass(stage)
+
+
+def test_after_a_lost_connection_the_count_of_paced_messages_comes_down_to_what_it_was(
+    rabbitmq_url, redis_url, tmp_path, limit
+):
+    with (
+        relayed(rabbitmq_url) as (relay, broker),
+        stage_of(broker, redis_url, tmp_path, app="tests.apps.rates") as stage,
+    ):
+        with stage.gate() as gate:
+            stage.tasks.free_until.delay(gate)
+            stage.wait_for("begin", gate)
+            relay.cut()
+            stage.worker.wait_for("Temporarily reducing the prefetch count")
+        # So that the first of them is acknowledged after all have come.
+        RateLimit(limit, "20/s", backend=stage.locks).pause(2)
+        paced = [stage.tasks.paced.delay(limit) for _ in range(60)]
+        assert all(each.get(timeout=30) for each in paced)
+        assert eventually(lambda: 8 <= min(prefetch_counts(stage), default=0) <= 8 + 2 * 20, within=10)
