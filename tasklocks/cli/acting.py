@@ -20,6 +20,8 @@ from tasklocks.views import HolderView
 
 __all__ = ["pause", "release", "resize", "resume"]
 
+_SHORTEST = 0.05  # seconds; what is shorter would be shown as 0.0
+
 
 @command
 @click.argument("name", shell_complete=limit_names)
@@ -129,4 +131,5 @@ def _say_pause(backend: Backend, name: str, as_json: bool) -> None:
     if as_json:
         say_json({"rate": name, "paused_for": left})
     else:
-        say(f"nothing starts under {name!r} for {ago(left)}" if left else f"{name!r} is not paused")
+        # Where the server's clock is estimated, a pause that ended just now may seem to last for some milliseconds.
+        say(f"nothing starts under {name!r} for {ago(left)}" if left >= _SHORTEST else f"{name!r} is not paused")
