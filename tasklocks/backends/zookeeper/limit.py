@@ -159,7 +159,8 @@ class Limit:
             wanted = view.header.capacity if capacity is None else capacity
             stays = wanted == view.header.capacity
             # Before the capacity changes, whoever has its permits is marked: a smaller one must not take them away.
-            if not self._mark(settled, served if stays else None):
+            # Who is served here was not told of any yet, and is to be served under the new one.
+            if not self._mark(settled, served):
                 continue
             if stays:
                 return settled
