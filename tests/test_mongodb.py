@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
@@ -21,7 +20,7 @@ from tasklocks.types import Busy, Grant
 from tests.conftest import require
 from tests.line import LONG, NAME, Line, away, free, held, look, taken
 from tests.processes import eventually
-from tests.relay import Relay
+from tests.relay import relayed
 from tests.servers_mongodb import StandaloneMongoServer
 
 LOOKS_LIKE_CODE = ["$owner", "$$NOW", "$$REMOVE", "a.b", "leases.x", "$", "", "\0", "{'$literal': 1}"]
@@ -49,9 +48,8 @@ def database(url):
 
 
 def test_each_step_is_one_round_trip_also_on_a_limit_that_others_use(url):
-    database, port = urlsplit(url).path.strip("/"), urlsplit(url).port
-    with Relay(port) as relay:
-        backend = MongoBackend(f"mongodb://127.0.0.1:{relay.port}/{database}?directConnection=true")
+    with relayed(url) as (relay, through):
+        backend = MongoBackend(through)
         free(backend)
         before = relay.requests
         for turn in range(50):
@@ -70,9 +68,8 @@ def test_each_step_is_one_round_trip_also_on_a_limit_that_others_use(url):
 
 
 def test_a_renewal_of_many_leases_is_a_few_round_trips(url):
-    database, port = urlsplit(url).path.strip("/"), urlsplit(url).port
-    with Relay(port) as relay:
-        backend = MongoBackend(f"mongodb://127.0.0.1:{relay.port}/{database}?directConnection=true")
+    with relayed(url) as (relay, through):
+        backend = MongoBackend(through)
         grants = [taken(backend, f"o{number}", f"limit-{number // 2}", capacity=2) for number in range(250)]
         before = relay.requests
         assert all(backend.renew(grants))
@@ -91,9 +88,8 @@ def test_a_renewal_of_many_leases_hands_on_what_expired(backend):
 
 
 def test_the_first_use_of_a_limit_is_one_round_trip_too(url):
-    database, port = urlsplit(url).path.strip("/"), urlsplit(url).port
-    with Relay(port) as relay:
-        backend = MongoBackend(f"mongodb://127.0.0.1:{relay.port}/{database}?directConnection=true")
+    with relayed(url) as (relay, through):
+        backend = MongoBackend(through)
         taken(backend, "a", "the first makes the index")
         before = relay.requests
         for turn in range(100):
