@@ -410,10 +410,3 @@ def test_many_who_ask_at_once_get_as_many_leases_as_there_are_permits(url):
 def _ask(backend: ZooKeeperBackend, owner: str, start: threading.Barrier, answers: list[Grant | Busy]) -> None:
     start.wait()
     answers.append(backend.acquire(AcquireRequest(NAME, owner, capacity=2, ttl=LONG)))
-
-
-def test_who_brings_a_smaller_capacity_to_a_crowd_is_not_served_under_the_larger_one(backend):
-    for owner in "abcde":
-        taken(backend, owner, capacity=9)
-    with Line(backend) as line:
-        line.join("late", capacity=1)

@@ -203,6 +203,17 @@ def test_a_smaller_capacity_holds_waiters_back(backend: Backend, line: Line) -> 
     assert waiter.hears() is not None
 
 
+def test_who_brings_a_smaller_capacity_is_not_served_under_the_larger_one(backend: Backend, line: Line) -> None:
+    crowd = "abcde"
+    for owner in crowd:
+        taken(backend, owner, capacity=9)
+    waiter = line.join("waiter", capacity=1)
+    for owner in crowd:
+        assert isinstance(waiter.ask(), Busy)
+        backend.release(NAME, owner)
+    assert waiter.hears() is not None
+
+
 def test_forcing_a_holder_out_serves_the_head(backend: Backend, line: Line) -> None:
     taken(backend, "wedged")
     waiter = line.join("waiter")
